@@ -32,6 +32,15 @@ impl Actor {
         self.stored().1
     }
 
+    /// The id of a person or a key of the tenant, by which a statement checks that it may still make the change.
+    pub(super) fn of_tenant(&self) -> Option<String> {
+        match self {
+            Self::Person(id) => Some(id.to_string()),
+            Self::Key(id) => Some(id.to_string()),
+            Self::Address(_) | Self::Operator | Self::System => None,
+        }
+    }
+
     /// The kind as stored, and the id or the address.
     fn stored(&self) -> (ActorKind, String) {
         match self {

@@ -85,33 +85,51 @@ statements! {
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
-    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, and the most keys of a
-    /// tenant; returns a row if that is not reached by those that hold, and the tenant is not being deleted.
+    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, the most keys of a
+    /// tenant, and the person or the key that makes it, or null for an operator. Returns a row if those that hold are fewer,
+    /// the tenant is not being deleted, and the maker may make it at this moment: a member in the role, or a key that is
+    /// neither revoked nor replaced nor expired.
     KEY_PUT: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind,
         last_four, allow_list) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
         WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant_id = ?2 AND revoked_ms IS NULL
-        AND (grace_until_ms IS NULL OR grace_until_ms > ?7)) < ?12
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?7) AND (expires_ms IS NULL OR expires_ms > ?7)) < ?12
+        AND (?13 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?2 AND m.person_id = ?13 AND (m.role = 'owner'
+        OR (m.role = 'developer' AND NOT instr(?6, 'manage')))) OR EXISTS (SELECT 1 FROM api_keys a
+        WHERE a.tenant_id = ?2 AND a.id = ?13 AND a.revoked_ms IS NULL AND a.grace_until_ms IS NULL
+        AND (a.expires_ms IS NULL OR a.expires_ms > ?7)))
         AND NOT EXISTS (SELECT 1 FROM deletions WHERE tenant_id = ?2 AND due_ms IS NOT NULL) RETURNING 1 AS present";
     /// Binds the same without the most keys: a key of a new tenant.
     KEY_PUT_FIRST: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
         kind, last_four, allow_list) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    /// Binds id, hash, end of its text, now, tenant, the key that is replaced, and the most keys of a tenant; returns a row
-    /// if that key holds, was not replaced before, and those that hold are fewer.
+    /// Binds id, hash, end of its text, now, tenant, the key that is replaced, the most keys of a tenant, and who replaces
+    /// it, or null for an operator; returns a row if that key holds, was not replaced before, those that hold are fewer, and
+    /// whoever replaces it may do so at this moment, as in `KEY_PUT`.
     KEY_ROTATE: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
         kind, last_four, allow_list, rotated_from) SELECT ?1, tenant_id, environment, name, ?2, scopes, ?4, expires_ms,
         kind, ?3, allow_list, id FROM api_keys WHERE tenant_id = ?5 AND id = ?6 AND revoked_ms IS NULL
         AND grace_until_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?4)
         AND (SELECT COUNT(*) FROM api_keys o WHERE o.tenant_id = ?5 AND o.revoked_ms IS NULL
-        AND (o.grace_until_ms IS NULL OR o.grace_until_ms > ?4)) < ?7 RETURNING 1 AS present";
+        AND (o.grace_until_ms IS NULL OR o.grace_until_ms > ?4) AND (o.expires_ms IS NULL OR o.expires_ms > ?4)) < ?7
+        AND (?8 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?5 AND m.person_id = ?8 AND (m.role = 'owner'
+        OR (m.role = 'developer' AND NOT instr(api_keys.scopes, 'manage')))) OR EXISTS (SELECT 1 FROM api_keys a
+        WHERE a.tenant_id = ?5 AND a.id = ?8 AND a.revoked_ms IS NULL AND a.grace_until_ms IS NULL
+        AND (a.expires_ms IS NULL OR a.expires_ms > ?4))) RETURNING 1 AS present";
+    /// Binds tenant, a person or a key, the scopes of a key as JSON, and now; returns a row if that maker may make such a key
+    /// at this moment, as in `KEY_PUT`.
+    KEY_MAKER: Present = "SELECT 1 AS present WHERE EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?1
+        AND m.person_id = ?2 AND (m.role = 'owner' OR (m.role = 'developer' AND NOT instr(?3, 'manage'))))
+        OR EXISTS (SELECT 1 FROM api_keys a WHERE a.tenant_id = ?1 AND a.id = ?2 AND a.revoked_ms IS NULL
+        AND a.grace_until_ms IS NULL AND (a.expires_ms IS NULL OR a.expires_ms > ?4))";
     /// Binds a time, tenant, a key, and the key that replaces it: if that was written, the key holds until then.
     KEY_GRACE: () = "UPDATE api_keys SET grace_until_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
         AND EXISTS (SELECT 1 FROM api_keys WHERE id = ?4)";
     /// Binds now and tenant: keys that were replaced and hold no longer are revoked.
     KEYS_END: () = "UPDATE api_keys SET revoked_ms = grace_until_ms WHERE grace_until_ms <= ? AND tenant_id = ?
         AND revoked_ms IS NULL";
-    /// Binds a tenant; returns its newest thousand keys and every one that is not revoked, the newest first.
+    /// Binds a tenant and now; returns its newest thousand keys and every one that holds, the newest first.
     KEYS_OF: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
-        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ?1 AND (revoked_ms IS NULL
+        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ?1 AND ((revoked_ms IS NULL
+        AND (expires_ms IS NULL OR expires_ms > ?2))
         OR id IN (SELECT id FROM api_keys WHERE tenant_id = ?1 ORDER BY id DESC LIMIT 1000)) ORDER BY id DESC LIMIT 2000";
     /// Binds tenant and id; returns the key.
     KEY_GET: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
@@ -119,10 +137,12 @@ statements! {
     /// Binds tenant and a key's hash; returns the key.
     KEY_BY_HASH: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
         rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ? AND hash = ?";
-    /// Binds tenant and environment; returns keys that are not revoked. One that was replaced ends with its grace time.
+    /// Binds tenant, environment and now; returns keys that are not revoked and have not expired. One that was replaced ends
+    /// with its grace time.
     KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, CASE WHEN grace_until_ms IS NULL THEN expires_ms
         ELSE MIN(grace_until_ms, COALESCE(expires_ms, grace_until_ms)) END AS expires_ms, allow_list FROM api_keys
-        WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
+        WHERE tenant_id = ?1 AND environment = ?2 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?3)
+        LIMIT 1000";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
         RETURNING 1 AS present";
@@ -167,6 +187,9 @@ statements! {
     /// Binds tenant; returns its addresses, removed ones too.
     RECIPIENTS_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
+    /// Binds tenant, environment, address; returns the address, removed or not.
+    RECIPIENT_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND address = ?";
     /// Binds tenant and environment; returns its addresses.
     RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use, only_on FROM recipients
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";

@@ -218,6 +218,7 @@ fn check_keys(all: &mut Checked) {
     all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
     let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
     all.row(&changed, &[int(1)], &[], &[]);
+    all.row(&[directory::KEY_MAKER], &[int(1)], &[], &[]);
     let own = [text(KEY), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
     let bad =
         [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
@@ -236,7 +237,12 @@ fn check_recipients(all: &mut Checked) {
     all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
     let recipient = [text("test"), text(ADDRESS), text(r#"["base-sepolia"]"#), text("erc1271"), int(1), int(2)];
     let bad = [("environment", text("?")), ("only_on", text("base"))];
-    all.row(&[directory::RECIPIENTS_OF], &recipient, &["only_on", "proof", "removed_ms"], &bad);
+    all.row(
+        &[directory::RECIPIENTS_OF, directory::RECIPIENT_OF],
+        &recipient,
+        &["only_on", "proof", "removed_ms"],
+        &bad,
+    );
     let bad = [("address", text("0x1")), ("first_use", int(2)), ("only_on", text("{}"))];
     let in_force = [text(ADDRESS), int(1), text(r#"["base"]"#)];
     all.row(&[directory::RECIPIENTS_IN_FORCE], &in_force, &["only_on"], &bad);

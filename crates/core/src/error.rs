@@ -109,6 +109,7 @@ codes! {
     TenantDeleting "TENANT_DELETING" 409 Never Judged "Tenant being deleted" "The tenant is being deleted: an owner can undo that until it is due, and nothing else is changed.";
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
+    ChangeNotLoaded "CHANGE_NOT_LOADED" 503 Same Judged "Change stored, not loaded yet" "The change is stored, but a ledger of the tenant has not loaded it yet: it takes effect within minutes, or at once where the same request succeeds.";
 }
 
 impl fmt::Display for ErrorCode {
