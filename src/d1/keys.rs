@@ -2,6 +2,7 @@
 
 use super::change::{Change, change};
 use super::{BoundValue, all, no_tenant, sql, statement, tenant_row};
+use crate::app::now;
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::admin::{KEYS_MAX, KeyView};
 use x402_chain::id::{KeyId, TenantId};
@@ -81,11 +82,11 @@ pub(super) fn touch_statement(db: &D1Database, made: &Change) -> Result<D1Prepar
 }
 
 /// A tenant's keys, the newest first.
-pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId, now: UnixMillis) -> Result<Vec<KeyView>, Fault> {
+pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<KeyView>, Fault> {
     if tenant_row(db, tenant).await?.is_none() {
         return Err(no_tenant());
     }
-    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string()), BoundValue::Ms(now)]).await
+    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string()), BoundValue::Ms(now())]).await
 }
 
 /// A tenant's key, revoked or not; `None` where the tenant has none of this id.

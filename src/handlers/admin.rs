@@ -133,7 +133,7 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
 
 /// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    keys::list(app, incoming, tenant_of(incoming)?).await
+    keys::list(app, tenant_of(incoming)?).await
 }
 
 /// `POST …/api-keys`: the text is shown once.

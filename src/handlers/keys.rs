@@ -44,21 +44,30 @@ pub(super) async fn named(app: &App, tenant: TenantId, id: &str) -> Result<KeyVi
 }
 
 /// A tenant's keys, the newest first.
-pub(super) async fn list(app: &App, incoming: &IncomingRequest, tenant: TenantId) -> Result<ApiReply, Fault> {
-    let data = keys::list_keys(&app.db()?, tenant, incoming.now).await?;
+pub(super) async fn list(app: &App, tenant: TenantId) -> Result<ApiReply, Fault> {
+    let data = keys::list_keys(&app.db()?, tenant).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 
-/// Why a key was not stored that no other rule forbids: whoever makes it may not do so any more, or there are too many.
-async fn not_stored(app: &App, scopes: &[Scope], made: &Change) -> Result<Fault, Fault> {
+fn too_many() -> Fault {
+    invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys"))
+}
+
+/// Checks whether the maker of a change that was not stored may still make such a key.
+///
+/// # Errors
+/// `KEY_NOT_ACTIVE`, `INSUFFICIENT_ROLE`.
+async fn check_maker(app: &App, scopes: &[Scope], made: &Change) -> Result<(), Fault> {
     if keys::may_make(&app.db()?, scopes, made).await? {
-        return Ok(invalid("name", &format!("is one too many: a tenant can have {KEYS_MAX} keys")));
+        return Ok(());
     }
-    Ok(match made.actor {
+    Err(match made.actor {
         Actor::Key(_) => {
             Fault::new(ErrorCode::KeyNotActive, "this key was revoked or replaced meanwhile, or has expired")
         }
-        _ => Fault::new(ErrorCode::InsufficientRole, "your role in the tenant was taken away meanwhile"),
+        Actor::Person(_) | Actor::Address(_) | Actor::Operator | Actor::System => {
+            Fault::new(ErrorCode::InsufficientRole, "your role in the tenant was taken away meanwhile")
+        }
     })
 }
 
@@ -90,7 +99,8 @@ pub(super) async fn create(
     if !keys::create_key(&db, &put, &made).await? {
         let deletion = deletions::read_deletion(&db, tenant).await?;
         deletion.map_or(Ok(()), |row| row.deletion.check_none())?;
-        return Err(not_stored(app, &new.scopes, &made).await?);
+        check_maker(app, &new.scopes, &made).await?;
+        return Err(too_many());
     }
     let api_key = KeyView {
         id: id.to_string(),
@@ -203,7 +213,7 @@ fn check_environment(incoming: &IncomingRequest, environment: Environment) -> Re
 
 /// `GET /v1/api-keys`.
 pub(super) async fn list_own(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    list(app, incoming, incoming.tenant()?).await
+    list(app, incoming.tenant()?).await
 }
 
 /// `POST /v1/api-keys`.
@@ -250,7 +260,8 @@ pub(super) async fn rotate_own(app: &App, incoming: &IncomingRequest) -> Result<
         let holds = after.revoked_at.is_none() && after.grace_until.is_none();
         let has_expired = after.expires_at.is_some_and(|end| end <= now.rfc3339());
         if holds && !has_expired {
-            return Err(not_stored(app, &old.scopes, &made).await?);
+            check_maker(app, &old.scopes, &made).await?;
+            return Err(too_many());
         }
         let detail = "the key is revoked, has expired or was rotated before";
         return Err(Fault::new(ErrorCode::KeyNotActive, detail));
