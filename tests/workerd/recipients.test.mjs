@@ -467,15 +467,19 @@ test("an address is answered as it was written, although the directory fails rig
   assert.equal(await isOwn(ann.live, "base", address), true);
   assert.equal((await add(ann, { chain: "base", address: "derive", default: false })).status, 201);
   const other = (await list(ann)).find((each) => each.address !== address);
-  for (const [act, skip] of [
-    [() => setDefault(ann, other.address, "base"), 2],
-    [() => retire(ann, other.address), 1],
+  for (const { act, skip } of [
+    { act: () => setDefault(ann, other.address, "base"), skip: 2 },
+    { act: () => retire(ann, other.address), skip: 1 },
   ]) {
     await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip, stays: true });
     assert.deepEqual(refusal(await act()).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
     await worker.dbFault();
     const { status, body } = await act();
-    if (status === 200) assert.deepEqual([body.recipient ?? body.data[0]], (await list(ann)).filter((each) => each.address === other.address));
+    if (status === 200)
+      assert.deepEqual(
+        [body.recipient ?? body.data[0]],
+        (await list(ann)).filter((each) => each.address === other.address),
+      );
   }
   const found = (await list(ann)).find((each) => each.address === other.address);
   assert.deepEqual([found.default_for, found.removed_at !== null], [[], true]);
