@@ -34,7 +34,6 @@ pub struct LeakedBody {
     pub key: String,
     /// Where it was found: an address that begins with `https://`, for the audit log of the key's owner. Anything else counts
     /// as no place, and the key is revoked all the same.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "Option<String>", length(min = 1, max = 500)))]
     pub url: Option<Value>,
 }
 
