@@ -111,7 +111,7 @@ pub(crate) async fn find(
                 // A line begins with its id.
                 let id = line.get(LINE_START.len()..LINE_START.len().saturating_add(ID_LENGTH)).unwrap_or_default();
                 if line.starts_with(LINE_START) && wanted.remove(id) {
-                    found.push(serde_json::from_str(&line).map_err(Fault::internal)?);
+                    found.push(serde_json::from_str(&line).map_err(Fault::internal_json)?);
                 }
             }
         }
@@ -143,7 +143,7 @@ pub(crate) async fn page(
         // A file holds the oldest first; its newest are wanted.
         let mut newest = VecDeque::new();
         for line in gzip::lines(&file) {
-            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal)?;
+            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal_json)?;
             if query.before.is_some_and(|before| record.id >= before) {
                 break;
             }

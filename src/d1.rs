@@ -16,6 +16,7 @@ pub(crate) mod settings;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
+use crate::app::now;
 use crate::storage::{FromRow, Present, SqlValue, Statement};
 use change::Change;
 use keys::{KeyToPut, first_key_statement};
@@ -167,7 +168,7 @@ pub(crate) async fn load_tenant(
         db,
         vec![
             statement(db, sql::TENANT_GET, &of_tenant)?,
-            statement(db, sql::KEYS_IN_FORCE, &in_environment)?,
+            statement(db, sql::KEYS_IN_FORCE, &[BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Ms(now())])?,
             statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
             statement(db, sql::DEFAULTS_OF, &of_tenant)?,
         ],

@@ -24,7 +24,7 @@ mod verify;
 mod webhooks;
 
 use crate::app::{App, after_answer};
-use crate::directory_events::ship_or_log;
+use crate::directory_events::carry_on_or_log;
 use crate::request::IncomingRequest;
 use crate::response::OutgoingResponse;
 use std::rc::Rc;
@@ -132,7 +132,7 @@ pub(crate) async fn dispatch(
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     if incoming.last_entry.get().is_some() {
-        after_answer(context, ship_or_log(Rc::clone(app), incoming.now));
+        after_answer(context, carry_on_or_log(Rc::clone(app), incoming.now));
     }
     Ok(reply.into())
 }

@@ -7,6 +7,7 @@ use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
 use std::cell::Cell;
+use std::net::IpAddr;
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
@@ -76,6 +77,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Its address; `None` where the platform reports none.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.as_deref()?.trim().parse().ok()
+    }
+
     /// The network that the client's address belongs to, or `unknown`.
     pub(crate) fn ip_prefix(&self) -> String {
         ip_prefix(self.address.as_deref())
@@ -202,7 +208,7 @@ impl IncomingRequest {
             origin: app.origin.clone(),
             path: self.path.clone(),
             access: Some(self.row.access.sent(self.caller.is_some())),
-            from: self.caller.and_then(|_| self.client.address.as_deref()?.trim().parse().ok()),
+            from: self.caller.and_then(|_| self.client.ip()),
             message,
         }
     }

@@ -1,6 +1,8 @@
 //! The one place through which the Worker reports what happened: [`event`] takes a kind of the table below and typed
-//! fields, and writes one JSON line. No field holds a key, a body or an e-mail address, and none takes any text: a new
-//! one is a variant of [`TelemetryField`] with its own member.
+//! fields, and writes one JSON line. No field may hold a key, a token, a body or an e-mail address: a new one is a variant of
+//! [`TelemetryField`] with its own member. Those that take any text (`Cause`, `Failures`, `Words`) are as safe as what is put
+//! into them: of an error about JSON only its kind and place ([`x402_core::error::json_place`]), of a provider only its host.
+//! `tests/workerd/log.test.mjs` sends a marker to every route and searches the log for it.
 
 use serde_json::{Map, Value};
 use x402_chain::id::{RequestId, SettlementId, VerificationId};

@@ -7,7 +7,7 @@ use wasm_bindgen::JsValue;
 use worker::{Delay, Method, ObjectNamespace, Request, RequestInit};
 use x402_chain::id::VerificationId;
 use x402_chain::time::Period;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::records::{
     RecordsBatch, RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply,
@@ -111,7 +111,9 @@ impl RecordsClient {
         let asked = async { stub.fetch_with_request(request).await?.text().await };
         let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
         match select(pin!(asked), pin!(deadline)).await {
-            Either::Left((Ok(text), _)) => RecordsReply::read(&text).map_err(records_unavailable),
+            Either::Left((Ok(text), _)) => {
+                RecordsReply::read(&text).map_err(|error| records_unavailable(json_place(&error)))
+            }
             Either::Left((Err(error), _)) => Err(records_unavailable(error)),
             Either::Right(_) => Err(records_unavailable(format!("no answer in {DEADLINE_MS} ms"))),
         }

@@ -5,7 +5,7 @@ use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
 use crate::storage::{Present, Statement};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::audit::AuditQuery;
-use x402_chain::id::{AuditId, EventId, KeyId, PersonId, TenantId};
+use x402_chain::id::{AuditId, KeyId, PersonId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::audit::{ActorKind, AuditAction, CHANGES_HOUR_MAX, CHANGES_SPAN_MS};
@@ -30,6 +30,15 @@ impl Actor {
     /// The id, the address, or who it is else.
     pub(super) fn text(&self) -> String {
         self.stored().1
+    }
+
+    /// The id of a person or a key of the tenant, by which a statement checks that it may still make the change.
+    pub(super) fn of_tenant(&self) -> Option<String> {
+        match self {
+            Self::Person(id) => Some(id.to_string()),
+            Self::Key(id) => Some(id.to_string()),
+            Self::Address(_) | Self::Operator | Self::System => None,
+        }
     }
 
     /// The kind as stored, and the id or the address.
@@ -122,6 +131,7 @@ impl Change {
             BoundValue::Text(self.environment.unwrap_or(Environment::Live).name()),
             BoundValue::Text(action.event().name()),
             BoundValue::Text(&id),
+            BoundValue::Number(action.event().concerns_ledgers().into()),
         ];
         Ok([statement(db, sql::AUDIT_PUT, &entry)?, statement(db, sql::EVENT_PUT, &happened)?])
     }
@@ -185,28 +195,46 @@ pub(crate) async fn list_audit(
     all(db, sql::AUDIT_OF, &bind).await
 }
 
-/// Whether a tenant has events that were not shipped: a ledger may not have loaded a change.
+/// Whether a ledger of the tenant may not have loaded a change.
 pub(crate) async fn has_unshipped(db: &D1Database, tenant: TenantId) -> Result<bool, Fault> {
     Ok(!all(db, sql::EVENTS_WAIT, &[BoundValue::Text(&tenant.to_string())]).await?.is_empty())
 }
 
-/// Events that were not shipped, those tried least first.
-pub(crate) async fn unshipped_events(db: &D1Database, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
-    all(db, sql::EVENTS_UNSHIPPED, &[BoundValue::Number(limit)]).await
+/// Of which time events are wanted; `None`: all.
+fn at_time(time: Option<UnixMillis>) -> BoundValue<'static> {
+    time.map_or(BoundValue::Maybe(None), BoundValue::Ms)
 }
 
-/// The tenants whose ledgers must hold what has caused events.
-pub(crate) async fn tenants_to_load(db: &D1Database, of: &[&UnshippedEvent]) -> Result<Vec<TenantToLoad>, Fault> {
-    let tenants: Vec<TenantId> = of.iter().map(|row| row.tenant).collect();
-    let subjects: Vec<&str> = of.iter().map(|row| row.event.subject.as_str()).collect();
-    let lists = (serde_json::to_string(&tenants), serde_json::to_string(&subjects));
-    let (tenants, subjects) = (lists.0.map_err(Fault::internal)?, lists.1.map_err(Fault::internal)?);
-    all(db, sql::TENANTS_TO_LOAD, &[BoundValue::Text(&tenants), BoundValue::Text(&subjects)]).await
+/// Events of a time, or all, that ledgers hold and that were not shipped, those tried least first.
+pub(crate) async fn unshipped_events(
+    db: &D1Database,
+    of: Option<UnixMillis>,
+    limit: u64,
+) -> Result<Vec<UnshippedEvent>, Fault> {
+    all(db, sql::EVENTS_UNSHIPPED, &[at_time(of), BoundValue::Number(limit)]).await
+}
+
+/// Tenants whose ledgers may not hold what has caused events of a time, or any: at most so many that have such events.
+pub(crate) async fn tenants_to_load(
+    db: &D1Database,
+    of: Option<UnixMillis>,
+    limit: u64,
+) -> Result<Vec<TenantToLoad>, Fault> {
+    all(db, sql::TENANTS_TO_LOAD, &[at_time(of), BoundValue::Number(limit)]).await
+}
+
+/// Notes that ledgers hold what has caused a tenant's events up to one, or, without a time, that this was tried.
+pub(crate) async fn note_loaded(
+    db: &D1Database,
+    (tenant, last): (TenantId, u64),
+    loaded: Option<UnixMillis>,
+) -> Result<(), Fault> {
+    let bind = [at_time(loaded), BoundValue::Text(&tenant.to_string()), BoundValue::Number(last)];
+    result_of(statement(db, sql::EVENTS_LOADED, &bind)?).await.map(|_| ())
 }
 
 /// Notes that events were shipped, or, without a time, that they were tried.
-pub(crate) async fn note_events(db: &D1Database, ids: &[EventId], shipped: Option<UnixMillis>) -> Result<(), Fault> {
+pub(crate) async fn note_events(db: &D1Database, ids: &[String], shipped: Option<UnixMillis>) -> Result<(), Fault> {
     let ids = serde_json::to_string(ids).map_err(Fault::internal)?;
-    let shipped = shipped.map_or(BoundValue::Maybe(None), BoundValue::Ms);
-    result_of(statement(db, sql::EVENTS_NOTE, &[shipped, BoundValue::Text(&ids)])?).await.map(|_| ())
+    result_of(statement(db, sql::EVENTS_NOTE, &[at_time(shipped), BoundValue::Text(&ids)])?).await.map(|_| ())
 }

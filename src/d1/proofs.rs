@@ -6,6 +6,7 @@ use super::recipients::previous_holders;
 use super::rows::ChallengeRow;
 use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
 use worker::D1Database;
+use x402_api::admin::RecipientView;
 use x402_chain::address::Address;
 use x402_chain::id::{AuditId, TenantId};
 use x402_chain::network::{Environment, NETWORKS, Network};
@@ -100,7 +101,15 @@ pub(crate) struct Registration<'a> {
     pub(crate) default: Option<bool>,
 }
 
-/// Registers an address; returns the tenants that lost it, or `None` where it belongs, or belonged, to another tenant.
+/// An address that was registered.
+pub(crate) struct Registered {
+    /// As the batch that registered it has left it.
+    pub(crate) recipient: RecipientView,
+    /// The tenants that lost it.
+    pub(crate) losers: Vec<TenantId>,
+}
+
+/// Registers an address; `None` where it belongs, or belonged, to another tenant.
 ///
 /// # Errors
 /// `INVALID_PROOF` where the challenge was used before.
@@ -108,7 +117,7 @@ pub(crate) async fn register(
     db: &D1Database,
     new: &Registration<'_>,
     made: &Change,
-) -> Result<Option<Vec<TenantId>>, Fault> {
+) -> Result<Option<Registered>, Fault> {
     let (tenant, address, now) = (made.tenant.to_string(), new.address.to_string(), BoundValue::Ms(made.at));
     let (tenant, address) = (BoundValue::Text(&tenant), BoundValue::Text(&address));
     let (name, chain) = (BoundValue::Text(new.network.environment.name()), BoundValue::Text(new.network.key));
@@ -151,14 +160,20 @@ pub(crate) async fn register(
         statements.push(statement(db, sql::DERIVED_DONE, &[BoundValue::Number(u64::from(child))])?);
     }
     statements.push(touch_statement(db, made)?);
+    statements.push(statement(db, sql::RECIPIENT_OF, &[tenant, name, address])?);
+    statements.push(statement(db, sql::DEFAULTS_OF, &[tenant])?);
     let results = batch(db, statements).await?;
-    let (Some(losers), Some(proven)) = (results.first(), results.get(place)) else {
+    let (Some(losers), Some(proven), [.., recipient, defaults]) = (results.first(), results.get(place), &results[..])
+    else {
         return Err(Fault::internal("a batch gave fewer results than it has statements"));
     };
     if rows_of(sql::RECIPIENT_PROVE, proven)?.is_empty() {
         return Ok(None);
     }
-    previous_holders(core::slice::from_ref(losers)).map(Some)
+    let defaults = rows_of(sql::DEFAULTS_OF, defaults)?;
+    let recipient = rows_of(sql::RECIPIENT_OF, recipient)?.first().map(|row| row.view(&defaults));
+    let recipient = recipient.ok_or_else(|| Fault::internal("a batch did not register its address"))?;
+    Ok(Some(Registered { recipient, losers: previous_holders(core::slice::from_ref(losers))? }))
 }
 
 /// What is recorded for the tenant that loses the address.

@@ -1,7 +1,7 @@
 //! The operators' routes. A change is written to the directory, then loaded by both ledgers of the tenant, and answered
 //! only after both have acknowledged it.
 
-use super::directory::{first_keys, reload_ledgers};
+use super::directory::{first_keys, reload_ledgers, reload_tenant};
 use super::keys;
 use crate::app;
 use crate::app::App;
@@ -62,8 +62,7 @@ pub(super) async fn reload_previous_holders(
     losers: Vec<TenantId>,
 ) -> Result<(), Fault> {
     for loser in losers {
-        let (_, version) = d1::read_tenant(&app.db()?, loser).await?;
-        reload_ledgers(app, incoming, loser, version, None).await?;
+        reload_tenant(app, incoming, loser).await?;
     }
     Ok(())
 }
@@ -221,8 +220,7 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
         .await
         .map_err(|fault| if fault.code == ErrorCode::RecipientTaken { fault.at("address") } else { fault })?;
     reload_previous_holders(app, incoming, losers).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
+    reload_tenant(app, incoming, tenant).await?;
     let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;
     Ok(ApiReply::json(201, &RecipientAlone { recipient }))
 }
@@ -249,8 +247,7 @@ pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> R
     let db = app.db()?;
     let made = change(incoming, tenant, AuditAction::RecipientRetired, address.to_string())?;
     d1::remove_recipient(&db, &made.of(environment)).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
+    reload_tenant(app, incoming, tenant).await?;
     Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
 }
 

@@ -93,7 +93,8 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
         && proofs::has_proven(&db, nonce, (tenant, network, &proof.address), incoming.now).await?
     {
         // The answer to the same request was lost.
-        return added(app, incoming, network, &proof.address).await;
+        let recipient = one_recipient(app, tenant, &proof.address, Some(network.environment)).await?;
+        return added(app, incoming, network, (&proof.address, recipient)).await;
     }
     let held = d1::list_recipients(&db, tenant).await?;
     check_room(&held, new.proof.as_ref().map(|proof| (&proof.address, network.environment)))?;
@@ -119,13 +120,13 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
     };
     let made = incoming.change(AuditAction::RecipientAdded, address.to_string())?;
     let made = made.of(network.environment).detail(network.key);
-    let losers = proofs::register(&db, &registration, &made).await?.ok_or_else(|| {
+    let registered = proofs::register(&db, &registration, &made).await?.ok_or_else(|| {
         let detail = "the address belongs, or belonged, to another tenant in this environment";
         Fault::new(ErrorCode::RecipientTaken, detail).at("address")
     })?;
     // Where a ledger is not reached, `directory_events` makes it load the change.
-    let _ = reload_previous_holders(app, incoming, losers).await;
-    added(app, incoming, network, &address).await
+    let _ = reload_previous_holders(app, incoming, registered.losers).await;
+    added(app, incoming, network, (&address, registered.recipient)).await
 }
 
 /// An address of the operator's key, with its index.
@@ -141,17 +142,15 @@ async fn derive(app: &App, incoming: &IncomingRequest, network: &Network) -> Res
     Ok((address, child))
 }
 
-/// The answer about an address that is registered. A ledger that is not reached is no error: `derive` would make another
-/// address if it were repeated.
+/// The answer about an address that is registered, as it was written. A ledger that is not reached is no error, nor a
+/// directory that fails from here on: `derive` would make another address if it were repeated.
 async fn added(
     app: &App,
     incoming: &IncomingRequest,
     network: &'static Network,
-    address: &Address,
+    (address, recipient): (&Address, RecipientView),
 ) -> Result<ApiReply, Fault> {
-    let tenant = incoming.tenant()?;
-    let in_force = reload_tenant(app, incoming, tenant).await.is_ok();
-    let recipient = one_recipient(app, tenant, address, Some(network.environment)).await?;
+    let in_force = reload_tenant(app, incoming, incoming.tenant()?).await.is_ok();
     let account = match token_account(network, address) {
         Some(account) => Some((account, token_account_state(app, network, &account).await)),
         None => None,
@@ -229,7 +228,7 @@ async fn named(app: &App, incoming: &IncomingRequest) -> Result<(Address, Vec<Re
 pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = incoming.tenant()?;
     let network = default_for(&incoming.body)?;
-    let (address, all) = named(app, incoming).await?;
+    let (address, mut all) = named(app, incoming).await?;
     let is_own = all.iter().any(|each| {
         let covers = each.only_on.as_ref().is_none_or(|chains| chains.iter().any(|chain| chain == network.key));
         each.environment == network.environment && each.removed_at.is_none() && covers
@@ -244,7 +243,12 @@ pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> R
     let made = made.of(network.environment).detail(network.key);
     proofs::put_default(&app.db()?, (network, &address), &made).await?;
     reload_tenant(app, incoming, tenant).await?;
-    let recipient = one_recipient(app, tenant, &address, Some(network.environment)).await?;
+    all.retain(|each| each.environment == network.environment);
+    let mut recipient = all.pop().ok_or_else(|| Fault::new(ErrorCode::NotFound, "no such recipient"))?;
+    if !recipient.default_for.iter().any(|chain| chain == network.key) {
+        recipient.default_for.push(network.key.to_owned());
+        recipient.default_for.sort();
+    }
     Ok(ApiReply::json(200, &RecipientAlone { recipient }))
 }
 
@@ -252,13 +256,13 @@ pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> R
 /// tenant.
 pub(super) async fn retire_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = incoming.tenant()?;
-    let (address, all) = named(app, incoming).await?;
-    let environments: Vec<Environment> = all.iter().map(|each| each.environment).collect();
-    for environment in environments {
-        let made = incoming.change(AuditAction::RecipientRetired, address.to_string())?.of(environment);
-        proofs::retire(&app.db()?, environment, &made).await?;
+    let (address, mut data) = named(app, incoming).await?;
+    for each in &mut data {
+        let made = incoming.change(AuditAction::RecipientRetired, address.to_string())?.of(each.environment);
+        proofs::retire(&app.db()?, each.environment, &made).await?;
+        each.removed_at.get_or_insert_with(|| incoming.now.rfc3339());
+        each.default_for.clear();
     }
     reload_tenant(app, incoming, tenant).await?;
-    let (_, data) = named(app, incoming).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }

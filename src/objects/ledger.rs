@@ -40,7 +40,7 @@ use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::outbox::walk::FRONT;
@@ -153,7 +153,8 @@ impl DurableObject for TenantLedger {
             }
             Err(error) => {
                 let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
-                let fault = Fault::other_version(format!("a ledger could not read its message: {error}"));
+                let fault =
+                    Fault::other_version(format!("a ledger could not read its message: {}", json_place(&error)));
                 object_response(fault_reply(&fault, asked), asked.request_id, CrossOrigin::Refused)
             }
         }

@@ -21,7 +21,7 @@ use store::RecordsStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use x402_chain::id::VerificationId;
 use x402_chain::time::{Period, UnixMillis};
-use x402_core::error::Fault;
+use x402_core::error::{Fault, json_place};
 use x402_core::messages::records::{RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply};
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind};
@@ -64,7 +64,9 @@ impl DurableObject for Records {
         let body = request.text().await?;
         let reply = match serde_json::from_str(&body) {
             Ok(envelope) => self.answer(envelope, app::now()).await,
-            Err(error) => Err(Fault::internal(format!("a records object could not read its message: {error}"))),
+            Err(error) => {
+                Err(Fault::internal(format!("a records object could not read its message: {}", json_place(&error))))
+            }
         };
         let reply = reply.unwrap_or_else(|fault| {
             event(TelemetryKind::RecordsFailed, &[TelemetryField::Cause(&fault)]);
@@ -156,7 +158,7 @@ impl Records {
 
 /// Reads a stored record.
 fn record_of(body: &[u8]) -> Result<RecordCopy, Fault> {
-    serde_json::from_str(&unpack(body)?).map_err(Fault::internal)
+    serde_json::from_str(&unpack(body)?).map_err(Fault::internal_json)
 }
 
 /// A line's size with its line break, and the line compressed: what is stored of a record or an event.

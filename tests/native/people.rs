@@ -72,7 +72,7 @@ fn a_session_is_listed_until_it_is_over() {
     )
     .expect("written");
     let since = |now: u64| sql(now.saturating_sub(IDLE_MS));
-    let listed = |now: u64| count(&db, people::SESSIONS_OF.text, ("per", sql(now), since(now))) == 1;
+    let listed = |now: u64| count(&db, people::SESSIONS_OF.text, ("per", sql(now), since(now), None::<String>)) == 1;
     for (age, holds) in [(0, true), (IDLE_MS - 1, true), (IDLE_MS, false)] {
         assert_eq!((listed(begin + age), times.is_open(UnixMillis(begin + age))), (holds, holds), "idle for {age}");
     }

@@ -178,7 +178,7 @@ test("keys are dead although a ledger was not reached: the repeat or the timed j
     const ann = await signedUp(worker);
     const token = await asked(ann);
     await worker.fault({ names: `"reload"`, unsent: true, stays: true });
-    assert.deepEqual(refusal(await confirm(ann, token)), [503, "LEDGER_UNAVAILABLE"]);
+    assert.deepEqual(refusal(await confirm(ann, token)), [503, "CHANGE_NOT_LOADED"]);
     await worker.fault(null);
     assert.equal((await row(idOf(ann))).closed_ms, null);
     if (repeat) assert.equal((await confirm(ann, token)).status, 200);

@@ -450,3 +450,53 @@ test("a viewer and a developer read, and an owner changes", async () => {
   }
   assert.equal((await add(ann, good)).status, 201);
 });
+
+test("an address is answered as it was written, although the directory fails right after", async () => {
+  const ann = await seller();
+  // Its reads before the write go through.
+  await worker.dbFault(
+    { names: "WHERE tenant_id = ? ORDER BY environment", skip: 1, stays: true },
+    { names: "created_ms FROM tenants WHERE id", skip: 2, stays: true },
+  );
+  const derived = await add(ann, { chain: "base", address: "derive" });
+  await worker.dbFault();
+  assert.deepEqual([derived.status, derived.body.in_force], [201, false], JSON.stringify(derived.body));
+  assert.deepEqual(await list(ann), [derived.body.recipient]);
+  await worker.cron("* * * * *");
+  const { address } = derived.body.recipient;
+  assert.equal(await isOwn(ann.live, "base", address), true);
+  assert.equal((await add(ann, { chain: "base", address: "derive", default: false })).status, 201);
+  const other = (await list(ann)).find((each) => each.address !== address);
+  for (const { act, skip } of [
+    { act: () => setDefault(ann, other.address, "base"), skip: 2 },
+    { act: () => retire(ann, other.address), skip: 1 },
+  ]) {
+    await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip, stays: true });
+    assert.deepEqual(refusal(await act()).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
+    await worker.dbFault();
+    const { status, body } = await act();
+    if (status === 200)
+      assert.deepEqual(
+        [body.recipient ?? body.data[0]],
+        (await list(ann)).filter((each) => each.address === other.address),
+      );
+  }
+  const found = (await list(ann)).find((each) => each.address === other.address);
+  assert.deepEqual([found.default_for, found.removed_at !== null], [[], true]);
+});
+
+test("a managing key retires an address although its ledger is away", async () => {
+  const ann = await seller();
+  const { body } = await ann.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage"] });
+  const { recipient } = (await add(ann, { chain: "base", address: "derive" })).body;
+  assert.equal(await isOwn(ann.live, "base", recipient.address), true);
+  await worker.fault({ names: ann.id, unsent: true, stays: true });
+  const call = (method, path, more) => worker.call(method, path, { key: body.key, body: more });
+  const added = await call("POST", "/v1/recipients", { chain: "base", address: "derive" });
+  assert.deepEqual(refusal(added).slice(0, 2), [503, "LEDGER_UNAVAILABLE"]);
+  assert.deepEqual(refusal(await call("DELETE", `/v1/recipients/${recipient.address}`)).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
+  await worker.fault(null);
+  assert.notEqual((await list(ann))[0].removed_at, null);
+  await worker.cron("* * * * *");
+  assert.equal(await isOwn(ann.live, "base", recipient.address), false);
+});

@@ -3,6 +3,7 @@
 //! A refused payment is no error; it is a value (see [`crate::verdict`]).
 
 use core::fmt;
+use serde_json::error::Category;
 use std::borrow::Cow;
 use x402_chain::retry::{RepeatRule, Retry};
 
@@ -109,6 +110,7 @@ codes! {
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
     DomainTaken "DOMAIN_TAKEN" 409 Later Judged "Domain taken" "Another tenant has proven the mail domain, and its DNS record is still there.";
+    ChangeNotLoaded "CHANGE_NOT_LOADED" 503 Same Judged "Change stored, not loaded yet" "The change is stored, but a ledger of the tenant has not loaded it yet: it takes effect within minutes, or at once where the same request succeeds.";
 }
 
 impl fmt::Display for ErrorCode {
@@ -134,6 +136,18 @@ pub struct Fault {
     cause: Option<String>,
 }
 
+/// Which kind of error about JSON it is, and where: its text may repeat a value, which may be a key, a token or an address.
+#[must_use]
+pub fn json_place(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        Category::Io => "the text could not be read",
+        Category::Syntax => "no JSON",
+        Category::Data => "JSON of another form",
+        Category::Eof => "JSON that ends early",
+    };
+    format!("{kind}: line {}, column {}", error.line(), error.column())
+}
+
 impl Fault {
     /// A fault with its sentence for the caller.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -143,6 +157,12 @@ impl Fault {
     /// An internal error: the caller learns only the request id.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
+    }
+
+    /// An internal error about JSON that was stored or comes from the service itself, logged as [`json_place`].
+    #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn internal_json(error: serde_json::Error) -> Self {
+        Self::internal(json_place(&error))
     }
 
     /// A ledger cannot read what the Worker sends it, as during a deployment: the caller may send the request again.
@@ -176,6 +196,12 @@ impl Fault {
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
+    }
+
+    /// Keeps of an error about JSON what may be logged: [`json_place`].
+    #[must_use]
+    pub fn because_json(self, error: &serde_json::Error) -> Self {
+        self.because(json_place(error))
     }
 
     /// The cause, for the log alone; no answer holds it.

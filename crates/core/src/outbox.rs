@@ -73,7 +73,7 @@ impl OutboxEntry {
     pub fn parse(kind: &str, body: &str) -> Result<Self, Fault> {
         let no_id = || Fault::internal(format!("an outbox entry of kind {kind} without an id"));
         match kind {
-            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
+            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal_json),
             "event" => OutboxEvent::parse(body).map(Self::Event),
             "change" => OutboxEvent::parse(body).map(Self::Change),
             "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
@@ -84,13 +84,23 @@ impl OutboxEntry {
 }
 
 /// What has happened, by its name: a payment's event or a tenant's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum OutboxEventKind {
     /// Something has happened to a payment after it was answered.
     Payment(EventKind),
     /// The directory was changed.
     Directory(DirectoryEvent),
+    /// An event of another build, which is carried as it is: during a deployment, or after one was taken back.
+    Other(String),
+}
+
+impl OutboxEventKind {
+    /// The kind of an event of the directory.
+    #[must_use]
+    pub fn of_directory(name: &str) -> Self {
+        DirectoryEvent::parse(name).map_or_else(|| Self::Other(name.to_owned()), Self::Directory)
+    }
 }
 
 /// Something that happened to a payment after it was answered, or to the tenant.
@@ -121,9 +131,9 @@ impl OutboxEvent {
         struct Subject {
             id: String,
         }
-        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal)?;
+        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal_json)?;
         if event.subject.is_empty() {
-            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
+            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal_json)?.id;
         }
         Ok(event)
     }

@@ -13,7 +13,7 @@ const COUNTED: &[E] = &[E::RateLimited, E::QuotaExceeded, E::IdempotencyConflict
 const BY_KEY: &[E] = &[E::InvalidApiKey, E::TenantSuspended, E::IpNotAllowed];
 const BY_BODY: &[E] = &[E::InvalidJson, E::PayloadTooLarge, E::UnsupportedMediaType, E::InvalidRequest];
 /// What any change by a member of the tenant may meet.
-const OF_CHANGES: &[E] = &[E::CrossOrigin, E::TenantSuspended, E::TenantDeleting, E::RateLimited];
+const OF_CHANGES: &[E] = &[E::CrossOrigin, E::TenantSuspended, E::TenantDeleting, E::RateLimited, E::ChangeNotLoaded];
 
 impl RouteRow {
     /// The errors that the route can answer, in the order of the table of codes.
@@ -39,6 +39,9 @@ fn of_access(row: &RouteRow) -> Vec<E> {
         Access::Public => Vec::new(),
         Access::Key(KeyScope::Any) | Access::Either => [BY_KEY, &[E::LedgerUnavailable]].concat(),
         Access::Key(KeyScope::Only(_)) => [BY_KEY, &[E::InsufficientScope, E::LedgerUnavailable]].concat(),
+        Access::Admin if is_change => {
+            vec![E::InvalidAdminKey, E::RateLimited, E::LedgerUnavailable, E::ChangeNotLoaded]
+        }
         Access::Admin => vec![E::InvalidAdminKey, E::RateLimited, E::LedgerUnavailable],
         Access::Session(_) => by_session(),
         Access::Managed(_) => [by_session(), [BY_KEY, &[E::InsufficientScope]].concat()].concat(),
@@ -63,7 +66,6 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::KeyRevoke
         | Endpoint::RecipientList
         | Endpoint::RecipientRemove
-        | Endpoint::OwnKeyRevoke
         | Endpoint::SessionEndOne
         | Endpoint::SessionSwitch
         | Endpoint::InvitationRevoke
@@ -89,9 +91,10 @@ fn own(endpoint: Endpoint) -> Vec<E> {
             vec![E::NotFound, E::RecipientTaken, E::InvalidChain, E::SanctionedRecipient, E::TenantDeleting]
         }
         Endpoint::ChainsCheck => vec![E::InvalidChain],
+        Endpoint::OwnKeyRevoke => vec![E::NotFound, E::EnvironmentMismatch],
         Endpoint::OwnKeyCreate => vec![E::EnvironmentMismatch, E::KeyNotActive],
         Endpoint::OwnKeyRotate => vec![E::NotFound, E::EnvironmentMismatch, E::KeyNotActive],
-        Endpoint::LeakedKey => vec![E::RateLimited, E::LedgerUnavailable],
+        Endpoint::LeakedKey => vec![E::RateLimited, E::LedgerUnavailable, E::ChangeNotLoaded],
         Endpoint::SignUp | Endpoint::LogIn => vec![E::NotFound, E::BotRefused, E::UpstreamUnavailable],
         Endpoint::SessionCreate => vec![E::InvalidSignIn, E::EmailTaken],
         Endpoint::InvitationCreate => vec![E::NotFound, E::AlreadyMember, E::RateLimited],

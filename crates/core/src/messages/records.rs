@@ -125,8 +125,9 @@ mod tests {
         let event =
             r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
         let change = event.replace("payment.finalized", "key.revoked").replace("ver_1", "key_1");
+        let unknown = event.replace("payment.finalized", "sso.updated");
         for message in [
-            format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change}]}}}}"#),
+            format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change},{unknown}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
             r#""erase""#.to_owned(),
