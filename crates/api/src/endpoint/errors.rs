@@ -51,6 +51,7 @@ fn of_access(row: &RouteRow) -> Vec<E> {
 }
 
 /// What the route's own work brings.
+#[allow(clippy::too_many_lines, reason = "one arm an endpoint")]
 fn own(endpoint: Endpoint) -> Vec<E> {
     let payment = [COUNTED, &[E::ChainNotEnabled, E::EnvironmentMismatch, E::RecipientNotRegistered]].concat();
     match endpoint {
