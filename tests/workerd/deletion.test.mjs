@@ -242,7 +242,8 @@ test("after the week all that is personal is erased, and a person of two tenants
     `${idOf(ann).replace("_", "-")}.example`,
     secret,
   );
-  for (const of of [person, their]) await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES (?, ?, ?, 1)", `oidc ${idOf(ann)}`, of, of);
+  for (const of of [person, their])
+    await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES (?, ?, ?, 1)", `oidc ${idOf(ann)}`, of, of);
   for (const { email } of [ann, bob]) await worker.sql("INSERT INTO mail_addresses VALUES (?, 'complained', 1)", email);
   await worker.sql("DELETE FROM mail_addresses WHERE address = ?", ann.email);
   const { due } = await deleted(ann);
