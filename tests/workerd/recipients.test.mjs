@@ -452,11 +452,11 @@ test("a viewer and a developer read, and an owner changes", async () => {
 });
 
 test("an address is answered as it was written, although the directory fails right after", async () => {
-  const ann = await seller();
+  const ann = await seller("starter");
   // Its reads before the write go through.
   await worker.dbFault(
     { names: "WHERE tenant_id = ? ORDER BY environment", skip: 1, stays: true },
-    { names: "created_ms FROM tenants WHERE id", skip: 2, stays: true },
+    { names: "created_ms FROM tenants WHERE id", skip: 3, stays: true },
   );
   const derived = await add(ann, { chain: "base", address: "derive" });
   await worker.dbFault();
@@ -486,7 +486,7 @@ test("an address is answered as it was written, although the directory fails rig
 });
 
 test("a managing key retires an address although its ledger is away", async () => {
-  const ann = await seller();
+  const ann = await seller("starter");
   const { body } = await ann.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage"] });
   const { recipient } = (await add(ann, { chain: "base", address: "derive" })).body;
   assert.equal(await isOwn(ann.live, "base", recipient.address), true);
