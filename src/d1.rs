@@ -135,6 +135,9 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
         } else if message.contains("audit_log.created_ms") {
             let detail = format!("too many changes of the tenant: at most {CHANGES_HOUR_MAX} in an hour are recorded");
             Fault::new(ErrorCode::RateLimited, detail).after(CHANGES_SPAN_MS / 1_000)
+        } else if message.contains("audit_log.actor_id") {
+            let detail = "your role in the tenant was taken away, or the key was revoked, meanwhile";
+            Fault::new(ErrorCode::InsufficientRole, detail)
         } else if message.contains("identities.person_id") {
             Fault::new(ErrorCode::InvalidSignIn, "the account of the other service was removed, or linked, meanwhile")
         } else if message.contains("oidc_connections.domain") {

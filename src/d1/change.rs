@@ -109,6 +109,7 @@ impl Change {
     ) -> Result<[D1PreparedStatement; 2], Fault> {
         let (kind, actor) = self.actor.stored();
         let (id, event, tenant) = (self.id.to_string(), self.id.event().to_string(), self.tenant.to_string());
+        let holder = self.actor.of_tenant().filter(|_| action.is_owners());
         // Ids begin with their times.
         let since = AuditId::new(UnixMillis(self.at.0.saturating_sub(CHANGES_SPAN_MS)), [0; 10]).to_string();
         let entry = [
@@ -125,6 +126,7 @@ impl Change {
             BoundValue::Maybe(self.environment.map(Environment::name)),
             if self.is_bounded(action) { BoundValue::Number(CHANGES_HOUR_MAX) } else { BoundValue::Maybe(None) },
             BoundValue::Text(&since),
+            BoundValue::Maybe(holder.as_deref()),
         ];
         let happened = [
             BoundValue::Text(&event),
@@ -141,7 +143,8 @@ impl Change {
 /// statement returns a row if it does. What is in `then` runs either way: it must bind the tenant of `made`.
 ///
 /// # Errors
-/// `RATE_LIMITED` where people and keys of the tenant have changed too much in the last hour.
+/// `RATE_LIMITED` where people and keys of the tenant have changed too much in the last hour; `INSUFFICIENT_ROLE` where whoever
+/// makes the change was removed, or the key revoked, meanwhile.
 pub(super) async fn change(
     db: &D1Database,
     (of, bind): (Statement<Present>, &[BoundValue<'_>]),

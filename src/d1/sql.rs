@@ -34,13 +34,17 @@ statements! {
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
     /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, the
-    /// actor's id or, of a person, the address, the environment or null, the most entries of the tenant or null, and the id
-    /// since which they count. Written if the statement before it in the batch has changed a row and no earlier one has
-    /// written the entry. It violates `NOT NULL`, so that its batch fails as a whole, where the tenant has the most.
+    /// actor's id or, of a person, the address, the environment or null, the most entries of the tenant or null, the id
+    /// since which they count, and the person or key that must be an owner or hold, or null. Written if the statement before
+    /// it in the batch has changed a row and no earlier one has written the entry. It violates `NOT NULL`, so that its batch
+    /// fails as a whole, where the tenant has the most, or whoever makes the change may not any more.
     AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
         actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7,
         CASE WHEN (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13) >= ?12 THEN NULL ELSE ?8 END, ?9,
-        CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END, ?11
+        CASE WHEN ?14 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?14
+        AND role = 'owner') AND NOT EXISTS (SELECT 1 FROM api_keys WHERE id = ?14 AND tenant_id = ?2 AND revoked_ms IS NULL
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?8) AND (expires_ms IS NULL OR expires_ms > ?8)) THEN NULL
+        WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END, ?11
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
     /// Binds id, environment, kind, the id of the entry of the same change, and whether ledgers must load it: written with the
     /// entry, once. Events are kept in the records for good, so that none holds a person's address: in its place stands the

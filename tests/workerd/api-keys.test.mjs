@@ -520,15 +520,13 @@ test("a new key is shown although the directory fails right after the write", as
 
 test("whoever was removed, demoted or revoked meanwhile makes no key by a request that is under way", async () => {
   const seller = await owner();
-  const waits = { names: "INSERT INTO api_keys", slow: 1_500 };
   const body = { name: "late", environment: "test", scopes: ["verify"] };
   const held = (await created(seller.call, body)).api_key.id;
   const rotate = `/v1/api-keys/${held}/rotate`;
   const late = () => worker.sql("SELECT 1 FROM api_keys WHERE tenant_id = ? AND (name = 'later' OR rotated_from = ?)", seller.id, held);
   /** What a request answers whose write waits until `end` is done. */
   const meanwhile = async (request, end) => {
-    await worker.dbFault(waits);
-    const [answer] = await Promise.all([request(), new Promise((resolve) => setTimeout(resolve, 500)).then(end)]);
+    const answer = await worker.whileHeld("INSERT INTO api_keys", request, end);
     assert.deepEqual(await late(), []);
     return refusal(answer);
   };

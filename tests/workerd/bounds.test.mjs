@@ -53,20 +53,6 @@ test("a session of before a removal never holds again", async () => {
   assert.deepEqual(refusal(await session(stolen)), [401, "INVALID_SESSION"]);
 });
 
-/** Makes a request whose write waits, and waits until it does: until it asks the directory nothing more. */
-async function untilItWrites(names, request) {
-  await worker.dbFault({ names, slow: 3_000 });
-  await worker.counts();
-  const going = request();
-  let [calls, quiet] = [0, 0];
-  await until(async () => {
-    const { directory } = await worker.counts();
-    [calls, quiet] = [calls + directory, directory ? 0 : quiet + 1];
-    return calls > 0 && quiet > 4;
-  }, "the write waits");
-  return { going };
-}
-
 test("what a person was doing when he was removed is not done", async () => {
   const owner = await signedUp(worker);
   const { id } = owner.session.person;
@@ -77,9 +63,8 @@ test("what a person was doing when he was removed is not done", async () => {
   };
   for (const [names, request] of Object.entries(requests)) {
     const other = await joined(owner, "owner");
-    const { going } = await untilItWrites(names, () => request(other));
-    await worker.sql("DELETE FROM members WHERE person_id = ?", other.person);
-    assert.deepEqual(refusal(await going), [403, "INSUFFICIENT_ROLE"], names);
+    const end = () => worker.sql("DELETE FROM members WHERE person_id = ?", other.person);
+    assert.deepEqual(refusal(await worker.whileHeld(names, () => request(other), end)), [403, "INSUFFICIENT_ROLE"], names);
   }
   const { data, invitations } = (await owner.browser.call("GET", "/v1/members")).body;
   assert.deepEqual([data.map(({ role }) => role), invitations], [["owner"], []]);
@@ -215,9 +200,8 @@ test("of two switches at once the second is answered with what happened", async 
   const { browser } = await joined(owner, "viewer", own.email, 2, own.browser);
   const copy = copied({ browser });
   const to = (by) => by.call("POST", "/v1/session/tenant", { tenant: own.session.tenant.id });
-  const { going } = await untilItWrites("INSERT INTO sessions", () => to(copy));
-  assert.equal((await to(browser)).status, 200);
-  assert.deepEqual(refusal(await going), [401, "INVALID_SESSION"]);
+  const second = async () => assert.equal((await to(browser)).status, 200);
+  assert.deepEqual(refusal(await worker.whileHeld("INSERT INTO sessions", () => to(copy), second)), [401, "INVALID_SESSION"]);
 });
 
 test("what was made by a link is answered though the directory fails right after", async () => {

@@ -451,6 +451,41 @@ test("a viewer and a developer read, and an owner changes", async () => {
   assert.equal((await add(ann, good)).status, 201);
 });
 
+test("whoever was removed or revoked meanwhile changes no address and no setting by a request that is under way", async () => {
+  const ann = await seller("starter");
+  const { body: key } = await ann.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage"] });
+  const byKey = (method, path, body) => worker.call(method, path, { key: key.key, body });
+  const { address } = (await add(ann, { chain: "base", address: "derive" })).body.recipient;
+  const { address: own } = (await add(ann, { chain: "base", address: "derive", default: false })).body.recipient;
+  const email = newEmail();
+  await ann.browser.call("POST", "/v1/members/invitations", { email, role: "owner" });
+  const browser = new Browser(worker);
+  const { token } = await mailTo(worker, email);
+  const { person } = (await browser.call("POST", "/v1/members/join", { token })).body.session;
+  const bySession = (...given) => browser.call(...given);
+  const requests = /** @type {[string, string, object | undefined][]} */ ([
+    ["PATCH", `/v1/recipients/${own}`, { default_for: "base" }],
+    ["POST", "/v1/recipients", { chain: "base", address: "derive", default: true }],
+    ["DELETE", `/v1/recipients/${address}`, undefined],
+    ["PATCH", "/v1/tenant", { company_name: "Thief" }],
+  ]);
+  const state = async () => ({ addresses: await list(ann), tenant: (await ann.browser.call("GET", "/v1/tenant")).body });
+  const before = await state();
+  const role = (name) => `UPDATE members SET role = '${name}' WHERE person_id = ?`;
+  const revoked = (at) => `UPDATE api_keys SET revoked_ms = ${at} WHERE id = ?`;
+  for (const { by, away, back, ids } of [
+    { by: bySession, away: role("viewer"), back: role("owner"), ids: [person.id] },
+    { by: byKey, away: revoked(1), back: revoked("NULL"), ids: [key.api_key.id] },
+  ])
+    for (const [method, path, body] of requests) {
+      const request = () => by(method, path, body);
+      const answer = await worker.whileHeld("INSERT INTO audit_log", request, () => worker.sql(away, ...ids));
+      assert.deepEqual(refusal(answer).slice(0, 2), [403, "INSUFFICIENT_ROLE"], `${method} ${path}`);
+      assert.deepEqual(await state(), before);
+      await worker.sql(back, ...ids);
+    }
+});
+
 test("an address is answered as it was written, although the directory fails right after", async () => {
   const ann = await seller("starter");
   // Its reads before the write go through.

@@ -237,8 +237,10 @@ function faultyStub(stub, context) {
   });
 }
 // What is to go wrong with statements and batches of the Worker's own D1 whose text holds \`names\`: before they run, or \`after\`
-// it, an error or a wait of \`slow\` ms; once, or each time with \`stays\`; the first \`skip\` of them run as they are.
+// it, an error or a wait of \`slow\` ms, or, \`held\`, until the faults are set anew; once, or each time with \`stays\`; the
+// first \`skip\` of them run as they are.
 let dbFaults = [];
+let dbHeld = null;
 const sqlOf = new WeakMap();
 let isPatched = false;
 async function actOnDb(texts, after) {
@@ -250,6 +252,11 @@ async function actOnDb(texts, after) {
     return;
   }
   if (!own.stays) dbFaults = dbFaults.filter((one) => one !== own);
+  if (own.held) {
+    dbHeld = own;
+    while (dbHeld === own) await scheduler.wait(10);
+    return;
+  }
   if (!own.slow) throw new Error("D1_ERROR: a fault of a test");
   await scheduler.wait(own.slow);
 }
@@ -309,7 +316,9 @@ export default {
     }
     patchDb(env);
     if (pathname === "/__dbfault") {
+      if (request.method === "GET") return Response.json(dbHeld !== null);
       dbFaults = await request.json();
+      dbHeld = null;
       return new Response();
     }
     if (pathname === "/__release") {
@@ -569,10 +578,21 @@ export class Worker {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
   }
 
-  /** What goes wrong with D1: statements and batches whose text holds `names` fail, or wait for `slow` ms, before they run
-   * or `after` it; the next one, or all with `stays`, without the first `skip`. Without arguments nothing does. */
+  /** What goes wrong with D1: statements and batches whose text holds `names` fail, or wait for `slow` ms, or are `held` until
+   * this is called again, before they run or `after` it; the next one, or all with `stays`, without the first `skip`. Without
+   * arguments nothing does. */
   async dbFault(...what) {
     await fetch(`${this.url}/__dbfault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** Does something while a statement of a request whose text holds `names` waits; answers what the request answers. */
+  async whileHeld(names, request, act) {
+    await this.dbFault({ names, held: true });
+    const answer = request();
+    await until(async () => (await fetch(`${this.url}/__dbfault`)).json(), `a statement with ${names}`);
+    await act();
+    await this.dbFault();
+    return answer;
   }
 
   /** Lets the answer go that a fault holds. */

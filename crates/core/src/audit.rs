@@ -107,6 +107,43 @@ impl AuditAction {
     }
 }
 
+impl AuditAction {
+    /// Whether the entry is written only while whoever makes the change is an owner, or a key that holds: a request that was
+    /// under way when somebody was removed changes nothing of this. Changes of keys and members, some of which end their
+    /// maker, have checks of their own.
+    #[must_use]
+    pub const fn is_owners(self) -> bool {
+        match self {
+            Self::TenantUpdated
+            | Self::RecipientAdded
+            | Self::RecipientDefault
+            | Self::RecipientRetired
+            | Self::OidcUpdated
+            | Self::OidcProven
+            | Self::OidcRemoved
+            | Self::DeletionAsked
+            | Self::DeletionConfirmed
+            | Self::DeletionUndone => true,
+            Self::TenantCreated
+            | Self::DeletionDone
+            | Self::KeyCreated
+            | Self::KeyRotated
+            | Self::KeyRevoked
+            | Self::MemberInvited
+            | Self::InvitationRevoked
+            | Self::MemberJoined
+            | Self::MemberChanged
+            | Self::MemberRemoved
+            | Self::IdentityLinked
+            | Self::IdentityEnded
+            | Self::OidcTaken
+            | Self::SessionsEnded
+            | Self::MailResent
+            | Self::MarkRemoved => false,
+        }
+    }
+}
+
 /// What has happened to a tenant, for those who subscribe to it. Names are stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DirectoryEvent {

@@ -122,6 +122,17 @@ pub(super) fn write_poll(
 }
 
 impl TenantLedger {
+    /// Notes from where on records are put into groups, where that is not noted: a ledger that ships before its first alarm
+    /// would otherwise take what it ships as put into groups.
+    pub(super) fn begin_watching(&self) -> Result<(), Fault> {
+        let store = self.store();
+        if store.state::<String>(WATCHED)?.is_some() {
+            return Ok(());
+        }
+        let shipped = store.state::<ShippedState>("shipped")?.unwrap_or_default().record;
+        store.atomically(|| store.put_state(WATCHED, &shipped))
+    }
+
     /// Puts the records that are new since the last alarm into groups, whether they can be shipped or not.
     pub(super) async fn watch_new(&self) -> Result<(), Fault> {
         let store = self.store();

@@ -225,6 +225,7 @@ impl TenantLedger {
             }
             Ok(())
         })?;
+        self.begin_watching()?;
         let Shipping { left, refusing, .. } = self.ship(now).await?;
         let is_refused = match wanted {
             Flushed::Records => !refusing.at.months.is_empty(),
