@@ -462,7 +462,7 @@ test("whoever was removed or revoked meanwhile changes no address and no setting
   const browser = new Browser(worker);
   const { token } = await mailTo(worker, email);
   const { person } = (await browser.call("POST", "/v1/members/join", { token })).body.session;
-  const bySession = (...given) => browser.call(...given);
+  const bySession = (method, path, body) => browser.call(method, path, body);
   const requests = /** @type {[string, string, object | undefined][]} */ ([
     ["PATCH", `/v1/recipients/${own}`, { default_for: "base" }],
     ["POST", "/v1/recipients", { chain: "base", address: "derive", default: true }],
