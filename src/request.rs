@@ -96,6 +96,8 @@ pub(crate) struct Visitor {
     pub(crate) session: Option<SessionRow>,
     /// Whether a person follows a link, as far as the browser says (`Sec-Fetch-Mode`).
     pub(crate) is_navigation: bool,
+    /// Whether it is a link of a page of ours, or an address that was typed, as far as the browser says (`Sec-Fetch-Site`).
+    pub(crate) is_own_page: bool,
 }
 
 impl IncomingRequest {

@@ -37,10 +37,13 @@ statements! {
     /// actor's id or, of a person, the address, the environment or null, the most entries of the tenant or null, the id
     /// since which they count, and the person or key that must be an owner or hold, or null. Written if the statement before
     /// it in the batch has changed a row and no earlier one has written the entry. It violates `NOT NULL`, so that its batch
-    /// fails as a whole, where the tenant has the most, or whoever makes the change may not any more.
+    /// fails as a whole, where the tenant has the most (and an owner has made as many alone), or whoever makes the change may not any more.
     AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
         actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7,
-        CASE WHEN (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13) >= ?12 THEN NULL ELSE ?8 END, ?9,
+        CASE WHEN (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13) >= ?12
+        AND NOT (EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?10 AND role = 'owner')
+        AND (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13 AND actor_id = ?10) < ?12)
+        THEN NULL ELSE ?8 END, ?9,
         CASE WHEN ?14 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?14
         AND role = 'owner') AND NOT EXISTS (SELECT 1 FROM api_keys WHERE id = ?14 AND tenant_id = ?2 AND revoked_ms IS NULL
         AND (grace_until_ms IS NULL OR grace_until_ms > ?8) AND (expires_ms IS NULL OR expires_ms > ?8)) THEN NULL

@@ -43,7 +43,8 @@ pub(super) async fn read_visitor(
         None => None,
     };
     let is_navigation = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
-    Ok(Visitor { cookies, session, is_navigation })
+    let is_own_page = header("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+    Ok(Visitor { cookies, session, is_navigation, is_own_page })
 }
 
 fn no_session() -> Fault {

@@ -38,6 +38,13 @@ fn derived(child: Option<String>) -> Result<String, Fault> {
 /// its DNS record is.
 pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     check_set_up(app)?;
+    let visitor = incoming.visitor()?;
+    if !visitor.is_navigation || !visitor.is_own_page {
+        // Else a page could sign its reader in as somebody else, by a provider that asks nothing, or use up what the network
+        // may begin.
+        let detail = "a sign-in begins by a link of this service that a person follows, or by its address typed";
+        return Err(Fault::new(ErrorCode::CrossOrigin, detail));
+    }
     let email = email_of_query(&incoming.query)?;
     let db = app.db()?;
     let row = match MailDomain::of(&email) {

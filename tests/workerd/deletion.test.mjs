@@ -207,6 +207,20 @@ test("within the week an owner undoes it: old keys stay dead, new ones serve", a
 });
 
 // The clock goes forward from here on.
+test("a deletion that is undone is undone, although a ledger was not reached", async () => {
+  const ann = await signedUp(worker);
+  await deleted(ann);
+  await worker.fault({ names: `"reload"`, unsent: true, stays: true });
+  assert.deepEqual(refusal(await undo(ann)), [503, "CHANGE_NOT_LOADED"]);
+  assert.equal((await read(ann)).status, "active");
+  await worker.fault(null);
+  assert.equal((await undo(ann)).status, 200, "the same request again");
+  await cron();
+  assert.equal(await row(idOf(ann)), undefined);
+  for (const key of Object.values(ann.api_keys)) assert.deepEqual(refusal(await whoami(key)), [401, "INVALID_API_KEY"]);
+  assert.deepEqual(refusal(await undo(ann)), [404, "NOT_FOUND"]);
+});
+
 test("a token holds for an hour", async () => {
   const ann = await signedUp(worker);
   const token = await asked(ann);

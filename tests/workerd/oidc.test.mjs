@@ -542,6 +542,19 @@ test("sign-ins that are begun are bounded by network, and name an address", asyn
 });
 
 // The clock goes forward from here on.
+test("a page of another site begins no sign-in, and uses up none", async () => {
+  const from = network();
+  const begin = (headers) =>
+    new Browser(worker).call("GET", `/v1/session/oidc?email=${people[0].email}`, undefined, { ...from, ...headers });
+  for (const headers of [
+    { "sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate" },
+    { "sec-fetch-site": "same-site", "sec-fetch-mode": "navigate" },
+    { "sec-fetch-site": "same-origin", "sec-fetch-mode": "no-cors" },
+  ])
+    for (let times = 0; times < 8; times++) assert.deepEqual(refusal(await begin(headers)), [403, "CROSS_ORIGIN"]);
+  assert.equal((await begin({ "sec-fetch-site": "none", "sec-fetch-mode": "navigate" })).status, 303, "an address that is typed");
+});
+
 test("a state is over after ten minutes, and a proof is checked again after a day", async () => {
   const who = people[0];
   const browser = new Browser(worker);

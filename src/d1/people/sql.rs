@@ -28,10 +28,10 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM sign_ins WHERE mailbox = ?20 AND created_ms > ?11 AND ip_prefix = ?7)
         AND (SELECT COUNT(DISTINCT ip_prefix) FROM sign_ins
             WHERE mailbox = ?20 AND created_ms > ?11 AND ip_prefix GLOB ?18) < ?23))
-        AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?15
-        AND ((SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10) < ?16
-        OR ((SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10) < ?17
-        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND ip_prefix GLOB ?18) < ?19)) END
+        AND (SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10 AND known IS NULL) < ?15
+        AND ((SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND known IS NULL) < ?16
+        OR ((SELECT COUNT(*) FROM sign_ins WHERE ip_prefix = ?7 AND created_ms > ?10 AND known IS NULL) < ?17
+        AND (SELECT COUNT(*) FROM sign_ins WHERE created_ms > ?10 AND ip_prefix GLOB ?18 AND known IS NULL) < ?19)) END
         RETURNING 1 AS present";
     /// Binds a mailbox, the start of the day, prefix of the client's address, the most in the day to a mailbox, the same
     /// from prefixes that are new to it, a pattern of the network around the prefix and the most new ones of that, the hash
@@ -54,11 +54,13 @@ statements! {
     SIGN_IN_BY_TOKEN: OpenSignIn = "SELECT id, token_hash, email, intent, company_name FROM sign_ins
         WHERE token_hash = ? AND used_ms IS NULL AND expires_ms > ?";
     /// Binds a browser's hash, now, the most tries, the day, prefix of the client's address, and the most wrong codes of the
-    /// day from the prefix and from all: one more code is compared.
+    /// day from the prefix and from all: one more code is compared. In a browser that shows that the person has signed in in it,
+    /// only the tries count.
     SIGN_IN_TRY: OpenSignIn = "UPDATE sign_ins SET tries = tries + 1
         WHERE browser_hash = ?1 AND used_ms IS NULL AND expires_ms > ?2 AND tries < ?3
-        AND COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = ?5), 0) < ?6
-        AND COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = 'all'), 0) < ?7
+        AND (known IS NOT NULL
+        OR (COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = ?5), 0) < ?6
+        AND COALESCE((SELECT wrong FROM wrong_codes WHERE day_ms = ?4 AND ip_prefix = 'all'), 0) < ?7))
         RETURNING id, token_hash, email, intent, company_name";
     /// Binds the day and a prefix: the code counts as wrong until it proves right, if the statement before it in the batch
     /// lets it be compared.

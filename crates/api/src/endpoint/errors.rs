@@ -122,14 +122,16 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::OwnRecipientPatch => vec![E::NotFound, E::InvalidChain, E::ChainNotEnabled, E::EnvironmentMismatch],
         Endpoint::OwnRecipientRetire => vec![E::NotFound],
         Endpoint::OwnTenantPatch => vec![E::NotInTier, E::EnvironmentMismatch],
-        Endpoint::OwnTenantDelete => vec![E::RateLimited],
+        Endpoint::OwnTenantDelete => vec![E::NotFound, E::RateLimited],
         Endpoint::DeletionConfirm => vec![E::InvalidConfirmation],
         Endpoint::Mailbox => vec![E::NotFound],
         Endpoint::OperatorSearch => vec![E::InvalidRequest],
         Endpoint::MailResend => vec![E::NotFound, E::MailNotOpen],
         Endpoint::GithubGo => vec![E::NotFound, E::CrossOrigin],
         Endpoint::GithubComeBack => vec![E::NotFound, E::InvalidSignIn, E::EmailTaken, E::UpstreamUnavailable],
-        Endpoint::OidcGo => vec![E::NotFound, E::InvalidRequest, E::InvalidSignIn, E::UpstreamUnavailable],
+        Endpoint::OidcGo => {
+            vec![E::NotFound, E::CrossOrigin, E::InvalidRequest, E::InvalidSignIn, E::UpstreamUnavailable]
+        }
         Endpoint::OidcComeBack => vec![E::NotFound, E::InvalidSignIn, E::EmailTaken, E::UpstreamUnavailable],
         Endpoint::OidcRead | Endpoint::OidcRemove => vec![E::NotFound],
         Endpoint::OidcPut => vec![E::NotFound, E::NotInTier],

@@ -18,6 +18,14 @@ const MODULUS_MIN: usize = 256;
 /// The issuer that signs for everybody with a Google account: only `hd` says that the account is the company's
 /// (<https://developers.google.com/identity/openid-connect/openid-connect#an-id-tokens-payload>).
 const GOOGLE: &str = "https://accounts.google.com";
+/// How the issuers of Microsoft Entra begin. The address of a guest is set by the guest's own company; `xms_edov` says that the
+/// directory owns its domain (<https://learn.microsoft.com/entra/identity-platform/optional-claims-reference>).
+const ENTRA: &str = "https://login.microsoftonline.com/";
+
+/// Whether a claim says yes: providers write it as a boolean, a number or text.
+fn is_true(claim: &Value) -> bool {
+    claim.as_bool() == Some(true) || claim.as_u64() == Some(1) || matches!(claim.as_str(), Some("true" | "1"))
+}
 
 /// How a token is signed. `none` and the symmetric algorithms are none of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,6 +187,11 @@ impl UncheckedToken {
         };
         if is_doubted {
             return Err("the provider has not verified its mail address");
+        }
+        if expected.issuer.starts_with(ENTRA) && !self.claims.get("xms_edov").is_some_and(is_true) {
+            return Err(
+                "Microsoft Entra does not say that the company owns the domain of its mail address (claim xms_edov)",
+            );
         }
         if expected.issuer == GOOGLE && text("hd") != Some(expected.domain.as_str()) {
             return Err("the Google account is not of the company's Workspace");

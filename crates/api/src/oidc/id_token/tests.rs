@@ -97,6 +97,20 @@ fn an_account_at_google_is_of_the_company() {
 }
 
 #[test]
+fn an_address_at_entra_is_of_a_domain_that_the_directory_owns() {
+    let issuer = "https://login.microsoftonline.com/6f0c3a5e-0000-4000-8000-000000000000/v2.0";
+    let mut all = claims();
+    all["iss"] = json!(issuer);
+    assert!(person(&all, issuer).is_err());
+    for (owned, is_ok) in
+        [(json!(false), false), (json!("0"), false), (json!(true), true), (json!("1"), true), (json!(1), true)]
+    {
+        all["xms_edov"] = owned.clone();
+        assert_eq!(person(&all, issuer).is_ok(), is_ok, "{owned}");
+    }
+}
+
+#[test]
 fn a_token_is_signed_by_one_of_two_algorithms() {
     let parse = |header: &Value| UncheckedToken::parse(&token(header, &claims())).map(|token| token.algorithm);
     assert_eq!(parse(&json!({"alg": "RS256"})), Ok(SignatureAlgorithm::Rs256));
