@@ -66,7 +66,8 @@ actions! {
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
 }
 
-/// The most entries of a tenant in an hour beyond which its people and keys change nothing.
+/// The most entries of a tenant in an hour beyond which its people and keys change nothing; an owner may make as many alone,
+/// whatever the others have made.
 pub const CHANGES_HOUR_MAX: u64 = 300;
 /// The span of [`CHANGES_HOUR_MAX`].
 pub const CHANGES_SPAN_MS: u64 = 60 * 60 * 1_000;

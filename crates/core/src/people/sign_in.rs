@@ -42,7 +42,7 @@ pub const AROUND_MAX: u64 = 20;
 /// The most wrong codes of a day (UTC) from one prefix of addresses.
 pub const WRONG_PREFIX_MAX: u64 = 20;
 /// The most wrong codes of a day (UTC) from all: a thousand guesses of a million, a chance of one in a thousand that any code
-/// is met. From then on no code is compared, and links sign in.
+/// is met. From then on a code is compared only in a browser in which the person has signed in; links sign in as before.
 pub const WRONG_ALL_MAX: u64 = 1_000;
 
 /// The start of the day (UTC) in which wrong codes are counted, and the seconds until the next.
