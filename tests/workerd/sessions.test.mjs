@@ -152,6 +152,10 @@ test("from a network with twenty wrong codes no code is compared, and links sign
   const elsewhere = await asked();
   assert.equal((await elsewhere.browser.session({ code: elsewhere.code })).status, 201, "another network");
   assert.equal((await two.browser.session({ token: two.token })).status, 201, "the link");
+  // From then on the browser shows that the person has signed in in it.
+  await two.browser.logIn(two.email);
+  const { code } = await mailTo(worker, two.email, 2);
+  assert.equal((await two.browser.session({ code })).status, 201, "strangers stop no code there");
 });
 
 test("after a thousand wrong codes of a day none is compared, links sign in, and the log says it", async () => {
