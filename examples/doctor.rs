@@ -1,9 +1,10 @@
 //! `cargo run --example doctor -- .dev.vars`: every mistake in a file of
-//! settings at once, by the Worker's own rules; no value is printed.
+//! settings at once, by the Worker's own rules, and what they should hold; no value is printed.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use x402_core::settings::Settings;
+use x402_core::settings::mail::MailBackend;
 
 fn main() -> ExitCode {
     let path = std::env::args().nth(1).unwrap_or_else(|| ".dev.vars".to_owned());
@@ -18,8 +19,12 @@ fn main() -> ExitCode {
     };
     let values: BTreeMap<String, String> = text.lines().filter_map(pair).collect();
     match Settings::read(|name| values.get(name).cloned().or_else(|| std::env::var(name).ok())) {
-        Ok(_) => {
+        Ok(settings) => {
             println!("settings: ok");
+            let is_sent = settings.mail().is_some_and(|backend| *backend != MailBackend::Mailbox);
+            if is_sent && settings.turnstile().is_none() {
+                println!("warning: mails are sent, and TURNSTILE_SECRET is not set (docs/sign-in.md)");
+            }
             ExitCode::SUCCESS
         }
         Err(mistakes) => {

@@ -2,7 +2,7 @@
 // chains and the Worker, seeds a tenant, pays it once on each chain, and prints
 // what to type.
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout } from "node:timers/promises";
 import { compile } from "./lib/build.mjs";
@@ -123,6 +123,8 @@ function settings() {
     const made = { ADMIN_KEY: randomBytes(24).toString("base64url"), KEY_PEPPERS: randomBytes(32).toString("hex") };
     const text = Object.entries(made).map(([name, value]) => `${name}="${value}"\n`);
     writeFileSync(VARS, text.join(""), { mode: 0o600 });
+    // A key of before holds under none of them, and its tenant has the addresses.
+    rmSync(SEED, { force: true });
     say("wrote .dev.vars with fresh secrets for this machine");
   }
   const lines = readFileSync(VARS, "utf8").matchAll(/^([A-Z_0-9]+)\s*=\s*"?([^"\n]*)"?\s*$/gm);

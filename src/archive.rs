@@ -74,6 +74,20 @@ async fn ranges(bucket: &Bucket, prefix: &str, kind: ArchivedKind) -> Result<Vec
     Err(archive_unavailable("more keys than are listed"))
 }
 
+/// Deletes some of the R2 objects of an owner; returns whether none was left.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE` where R2 fails: some may be deleted, and the same may be asked again.
+pub(crate) async fn erase(bucket: &Bucket, owner: &ArchiveOwner) -> Result<bool, Fault> {
+    let listed = bucket.list().prefix(owner.prefix()).execute().await.map_err(archive_unavailable)?;
+    let keys: Vec<String> = listed.objects().into_iter().map(|object| object.key()).collect();
+    if keys.is_empty() {
+        return Ok(true);
+    }
+    bucket.delete_multiple(keys).await.map_err(archive_unavailable)?;
+    Ok(false)
+}
+
 /// Reads records by their ids, each R2 object once; those that the archive does not hold are missing.
 ///
 /// # Errors
@@ -99,7 +113,7 @@ pub(crate) async fn find(
                 // A line begins with its id.
                 let id = line.get(LINE_START.len()..LINE_START.len().saturating_add(ID_LENGTH)).unwrap_or_default();
                 if line.starts_with(LINE_START) && wanted.remove(id) {
-                    found.push(serde_json::from_str(&line).map_err(Fault::internal)?);
+                    found.push(serde_json::from_str(&line).map_err(Fault::internal_json)?);
                 }
             }
         }
@@ -131,7 +145,7 @@ pub(crate) async fn page(
         // A file holds the oldest first; its newest are wanted.
         let mut newest = VecDeque::new();
         for line in gzip::lines(&file) {
-            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal)?;
+            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal_json)?;
             if query.before.is_some_and(|before| record.id >= before) {
                 break;
             }

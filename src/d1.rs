@@ -4,6 +4,7 @@
 pub(crate) mod change;
 pub(crate) mod deletions;
 pub(crate) mod keys;
+pub(crate) mod oidc;
 pub(crate) mod people;
 pub(crate) mod proofs;
 mod recipients;
@@ -15,6 +16,7 @@ pub(crate) mod settings;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
+use crate::app::now;
 use crate::storage::{FromRow, Present, SqlValue, Statement};
 use change::Change;
 use keys::{KeyToPut, first_key_statement};
@@ -34,6 +36,7 @@ use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, Network};
 use x402_chain::time::UnixMillis;
+use x402_core::audit::{CHANGES_HOUR_MAX, CHANGES_SPAN_MS};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::PageQuery;
 use x402_core::outbox::load::VALUE_BYTES_MAX;
@@ -129,6 +132,16 @@ async fn batch(db: &D1Database, statements: Vec<D1PreparedStatement>) -> Result<
             Fault::new(ErrorCode::EmailTaken, "another tenant has this e-mail address").at("email")
         } else if message.contains("sign_ins.email") || message.contains("invitations.email") {
             Fault::new(ErrorCode::InvalidSignIn, "the link or the code was used, or holds no longer")
+        } else if message.contains("audit_log.created_ms") {
+            let detail = format!("too many changes of the tenant: at most {CHANGES_HOUR_MAX} in an hour are recorded");
+            Fault::new(ErrorCode::RateLimited, detail).after(CHANGES_SPAN_MS / 1_000)
+        } else if message.contains("audit_log.actor_id") {
+            let detail = "your role in the tenant was taken away, or the key was revoked, meanwhile";
+            Fault::new(ErrorCode::InsufficientRole, detail)
+        } else if message.contains("identities.person_id") {
+            Fault::new(ErrorCode::InvalidSignIn, "the account of the other service was removed, or linked, meanwhile")
+        } else if message.contains("oidc_connections.domain") {
+            Fault::new(ErrorCode::DomainTaken, "another tenant has proven the domain meanwhile").at("domain")
         } else if message.contains("recipients.environment") {
             let detail = "an address belongs, or belonged, to another tenant in this environment";
             Fault::new(ErrorCode::RecipientTaken, detail).at("recipients")
@@ -158,7 +171,7 @@ pub(crate) async fn load_tenant(
         db,
         vec![
             statement(db, sql::TENANT_GET, &of_tenant)?,
-            statement(db, sql::KEYS_IN_FORCE, &in_environment)?,
+            statement(db, sql::KEYS_IN_FORCE, &[BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Ms(now())])?,
             statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
             statement(db, sql::DEFAULTS_OF, &of_tenant)?,
         ],

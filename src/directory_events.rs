@@ -1,38 +1,49 @@
-//! Ships events of the directory's outbox to the objects of their months: after the answer to the request that made them,
-//! and by a timed job. A month's object stores an event once, so that one may be shipped twice.
+//! What follows changes of the directory: ledgers load them, and their events go to the objects of their months. Both happen
+//! after the answer to the request that made them, and again by a timed job where they failed. They are apart: records that
+//! are away delay no ledger, and a ledger that is away holds up its tenant's events alone. A month's object stores an event
+//! once, so that one may be shipped twice.
 
 use crate::app;
 use crate::app::App;
-use crate::clients::ledger::call_ledger;
+use crate::clients::ledger::call_ledger_within;
 use crate::clients::records::RecordsClient;
-use crate::d1::change::{note_events, tenants_to_load, unshipped_events, unshipped_events_of};
+use crate::d1::change::{ChangesOf, has_events_left, note_events, note_loaded, tenants_to_load, unshipped_events};
 use crate::d1::rows::{TenantToLoad, UnshippedEvent};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use worker::D1Database;
-use x402_chain::id::{EventId, TenantId};
+use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::event::EventKind;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::messages::records::RecordsBatch;
 use x402_core::records::archive::ArchiveOwner;
 
-/// Events of one run.
+/// Events that are shipped by one query.
 const EVENTS_MAX: u64 = 100;
-/// Tenants whose ledgers load at the same time.
-const AT_ONCE: usize = 5;
+/// Tenants with changes whose ledgers load by one query.
+const TENANTS_MAX: u64 = 200;
+/// Tenants whose ledgers load, and months that take events, at the same time.
+const AT_ONCE: usize = 10;
+/// How long a ledger may take to load a tenant.
+const LOAD_MS: u64 = 3_000;
+/// For how long loading and shipping each begin with more: a run ends before the next one, a minute later.
+const RUN_MS: u64 = 20_000;
 
-/// Ships the events that wait; returns how many were shipped. Those whose change a ledger does not load, or that a month's
-/// object does not take, stay, and come after others the next time.
+/// Makes ledgers load what they may not hold of changes, then ships events. Returns how many events
+/// were shipped. What fails waits for the next run, and comes after others.
 ///
 /// # Errors
 /// Where the directory fails.
-pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
-    let rows = unshipped_events(&app.db()?, EVENTS_MAX).await?;
-    ship_rows(app, rows, now).await
+pub(crate) async fn carry_on(app: &App, of: ChangesOf, now: UnixMillis) -> Result<usize, Fault> {
+    let loaded = load_changes(app, of, now).await;
+    let shipped = ship(app, of, now).await?;
+    loaded.map(|()| shipped)
 }
 
 /// Ships the events of a tenant that wait, so that its list holds them.
@@ -40,99 +51,148 @@ pub(crate) async fn ship(app: &App, now: UnixMillis) -> Result<usize, Fault> {
 /// # Errors
 /// `LEDGER_UNAVAILABLE` where one cannot be shipped now; where the directory fails.
 pub(crate) async fn ship_of(app: &App, tenant: TenantId, now: UnixMillis) -> Result<(), Fault> {
-    let rows = unshipped_events_of(&app.db()?, tenant, EVENTS_MAX).await?;
-    let waiting = rows.len();
-    if waiting == 0 {
+    let db = app.db()?;
+    if !has_events_left(&db, tenant).await? {
         return Ok(());
     }
-    let shipped = ship_rows(app, rows, now).await?;
-    let is_more = u64::try_from(waiting).is_ok_and(|rows| rows >= EVENTS_MAX);
-    if shipped < waiting || is_more {
+    carry_on(app, ChangesOf::Tenant(tenant), now).await?;
+    if has_events_left(&db, tenant).await? {
         let detail = "changes of the tenant are still being written to its events";
         return Err(Fault::new(ErrorCode::LedgerUnavailable, detail).after(1));
     }
     Ok(())
 }
 
-async fn ship_rows(app: &App, rows: Vec<UnshippedEvent>, now: UnixMillis) -> Result<usize, Fault> {
-    let db = app.db()?;
-    let mut months: BTreeMap<(String, Period), (ArchiveOwner, RecordsBatch)> = BTreeMap::new();
-    let unloaded = load_changes(app, &db, &rows, now).await?;
-    let is_held = |row: &UnshippedEvent| concerns_ledgers(row) && unloaded.iter().any(|tenant| holds_up(tenant, row));
-    let (held, rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(is_held);
-    if !held.is_empty() {
-        let ids: Vec<EventId> = held.iter().map(|row| row.event.id).collect();
-        note_events(&db, &ids, None).await?;
+/// Whether a run that began then is to begin with more.
+fn has_time(began: UnixMillis) -> bool {
+    app::now().since(began) < RUN_MS
+}
+
+fn log(outcome: &Result<(), Fault>) {
+    if let Err(fault) = outcome {
+        event(TelemetryKind::EventsNotShipped, &[TelemetryField::Cause(fault)]);
     }
-    for row in rows {
-        let owner = ArchiveOwner { tenant: row.tenant, environment: row.environment };
-        let key = (format!("{}:{}", row.tenant, row.environment.name()), Period::of(row.event.id.created_at()));
-        months.entry(key).or_insert_with(|| (owner, RecordsBatch::default())).1.events.push(row.event.into());
+}
+
+async fn load_changes(app: &App, of: ChangesOf, now: UnixMillis) -> Result<(), Fault> {
+    let (db, began) = (&app.db()?, app::now());
+    loop {
+        let mut owners: Vec<Vec<TenantToLoad>> = Vec::new();
+        for row in tenants_to_load(db, of, TENANTS_MAX).await? {
+            match owners.iter_mut().find(|rows| rows.first().is_some_and(|first| first.owner == row.owner)) {
+                Some(rows) => rows.push(row),
+                None => owners.push(vec![row]),
+            }
+        }
+        let is_all = u64::try_from(owners.len()).is_ok_and(|owners| owners < TENANTS_MAX);
+        let load = |rows: Vec<TenantToLoad>| async move {
+            if has_time(began) { load_owner(app, db, &rows, now).await } else { Ok(false) }
+        };
+        let done: Vec<Result<bool, Fault>> = stream::iter(owners).map(load).buffer_unordered(AT_ONCE).collect().await;
+        let mut is_any = false;
+        for outcome in done {
+            is_any |= outcome?;
+        }
+        if is_all || !is_any || !has_time(began) {
+            return Ok(());
+        }
     }
+}
+
+/// Makes the ledgers load that one tenant's changes concern; whether all have.
+async fn load_owner(app: &App, db: &D1Database, rows: &[TenantToLoad], now: UnixMillis) -> Result<bool, Fault> {
+    let Some(TenantToLoad { owner, last, .. }) = rows.first() else { return Ok(true) };
+    let calls = rows.iter().filter_map(|row| Some((row.id?, row.version?, row.region.as_deref())));
+    let calls = calls.flat_map(|of| Environment::ALL.map(|environment| load(app, of, environment, now)));
+    let outcomes = join_all(calls).await;
+    outcomes.iter().for_each(log);
+    let is_loaded = outcomes.iter().all(Result::is_ok);
+    note_loaded(db, (*owner, *last), is_loaded.then_some(now)).await?;
+    Ok(is_loaded)
+}
+
+async fn load(
+    app: &App,
+    (tenant, version, region): (TenantId, u64, Option<&str>),
+    environment: Environment,
+    now: UnixMillis,
+) -> Result<(), Fault> {
+    let message = LedgerMessage::Reload { version };
+    let envelope = LedgerEnvelope::without_request(tenant, environment, app::request_id(now), message);
+    if call_ledger_within(app, &envelope, region, LOAD_MS).await?.is_done() {
+        return Ok(());
+    }
+    Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has not loaded its tenant"))
+}
+
+/// Ships events whose changes ledgers hold; returns how many.
+async fn ship(app: &App, of: ChangesOf, now: UnixMillis) -> Result<usize, Fault> {
+    let (db, began) = (&app.db()?, app::now());
     let mut shipped = 0_usize;
-    for ((_, month), (owner, batch)) in months {
-        let ids: Vec<EventId> = batch.events.iter().map(|event| event.id).collect();
-        let taken = RecordsClient { namespace: app.records()?, owner }.take(month, batch).await;
-        if let Err(fault) = &taken {
-            event(TelemetryKind::EventsNotShipped, &[TelemetryField::Cause(fault)]);
+    loop {
+        let rows = unshipped_events(db, of, EVENTS_MAX).await?;
+        let is_all = u64::try_from(rows.len()).is_ok_and(|rows| rows < EVENTS_MAX);
+        let ship = |((_, month, _), (owner, batch)): (Month, (ArchiveOwner, RecordsBatch))| async move {
+            if has_time(began) { ship_month(app, db, (owner, month, batch), now).await } else { Ok(0) }
+        };
+        let months = stream::iter(by_month(db, rows).await?).map(ship).buffer_unordered(AT_ONCE);
+        let mut of_these = 0_usize;
+        for outcome in months.collect::<Vec<Result<usize, Fault>>>().await {
+            of_these = of_these.saturating_add(outcome?);
         }
-        note_events(&db, &ids, taken.is_ok().then_some(now)).await?;
-        if taken.is_ok() {
-            shipped = shipped.saturating_add(ids.len());
+        shipped = shipped.saturating_add(of_these);
+        if is_all || of_these == 0 || !has_time(began) {
+            return Ok(shipped);
         }
-    }
-    Ok(shipped)
-}
-
-fn concerns_ledgers(row: &UnshippedEvent) -> bool {
-    row.event.kind.concerns_ledgers()
-}
-
-/// Whether a tenant must have loaded what has caused an event.
-fn holds_up(tenant: &TenantToLoad, row: &UnshippedEvent) -> bool {
-    match &tenant.lost {
-        Some(lost) => *lost == row.event.subject,
-        None => tenant.id == row.tenant,
     }
 }
 
-/// Makes ledgers load what has caused events; returns the tenants of those that did not. A tenant that is not in the
-/// directory has nothing to load.
-async fn load_changes(
+/// Whose records, of which month, and whether this build knows the events' kinds: an object of another build may refuse
+/// those, and takes the others.
+type Month = (String, Period, bool);
+
+/// Events by their months. Those that cannot be read are noted as tried, and wait.
+async fn by_month(
+    db: &D1Database,
+    rows: Vec<UnshippedEvent>,
+) -> Result<BTreeMap<Month, (ArchiveOwner, RecordsBatch)>, Fault> {
+    let mut months: BTreeMap<Month, (ArchiveOwner, RecordsBatch)> = BTreeMap::new();
+    let mut unread = Vec::new();
+    for UnshippedEvent { id, event } in rows {
+        match event {
+            Ok((owner, event)) => {
+                let is_known = EventKind::parse(&event.kind).is_some();
+                let name = format!("{}:{}", owner.tenant, owner.environment.name());
+                let month = (name, Period::of(event.id.created_at()), is_known);
+                months.entry(month).or_insert_with(|| (owner, RecordsBatch::default())).1.events.push(event);
+            }
+            Err(fault) => {
+                log(&Err(fault));
+                unread.push(id);
+            }
+        }
+    }
+    if !unread.is_empty() {
+        note_events(db, &unread, None).await?;
+    }
+    Ok(months)
+}
+
+/// Ships events to the object of their month; returns how many.
+async fn ship_month(
     app: &App,
     db: &D1Database,
-    rows: &[UnshippedEvent],
+    (owner, month, batch): (ArchiveOwner, Period, RecordsBatch),
     now: UnixMillis,
-) -> Result<Vec<TenantToLoad>, Fault> {
-    let of: Vec<&UnshippedEvent> = rows.iter().filter(|row| concerns_ledgers(row)).collect();
-    if of.is_empty() {
-        return Ok(Vec::new());
-    }
-    let tenants = tenants_to_load(db, &of).await?;
-    let load = |tenant: TenantToLoad| async move {
-        let outcome = load_tenant(app, &tenant, now).await;
-        if let Err(fault) = &outcome {
-            event(TelemetryKind::EventsNotShipped, &[TelemetryField::Cause(fault)]);
-        }
-        outcome.is_err().then_some(tenant)
-    };
-    Ok(stream::iter(tenants).map(load).buffer_unordered(AT_ONCE).filter_map(core::future::ready).collect().await)
+) -> Result<usize, Fault> {
+    let ids: Vec<String> = batch.events.iter().map(|event| event.id.to_string()).collect();
+    let taken = RecordsClient { namespace: app.records()?, owner }.take(month, batch).await;
+    log(&taken);
+    note_events(db, &ids, taken.is_ok().then_some(now)).await?;
+    Ok(if taken.is_ok() { ids.len() } else { 0 })
 }
 
-async fn load_tenant(app: &App, tenant: &TenantToLoad, now: UnixMillis) -> Result<(), Fault> {
-    for environment in Environment::ALL {
-        let message = LedgerMessage::Reload { version: tenant.version };
-        let envelope = LedgerEnvelope::without_request(tenant.id, environment, app::request_id(now), message);
-        if !call_ledger(app, &envelope, tenant.region.as_deref()).await?.is_done() {
-            return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has not loaded its tenant"));
-        }
-    }
-    Ok(())
-}
-
-/// Ships after an answer. What fails is shipped by the timed job.
-pub(crate) async fn ship_or_log(app: Rc<App>, now: UnixMillis) {
-    if let Err(fault) = ship(&app, now).await {
-        event(TelemetryKind::EventsNotShipped, &[TelemetryField::Cause(&fault)]);
-    }
+/// Carries on with the changes of one request, after its answer. What fails is done by the timed job.
+pub(crate) async fn carry_on_or_log(app: Rc<App>, of: UnixMillis) {
+    log(&carry_on(&app, ChangesOf::Time(of), of).await.map(|_| ()));
 }

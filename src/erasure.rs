@@ -4,7 +4,9 @@
 
 use crate::app;
 use crate::app::App;
+use crate::archive;
 use crate::clients;
+use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::change::{Actor, Change};
 use crate::d1::deletions;
@@ -12,14 +14,16 @@ use crate::d1::deletions::rows::DueDeletion;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use x402_chain::id::{AuditId, TenantId};
 use x402_chain::network::Environment;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{Period, UnixMillis};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
+use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
+use x402_core::records::archive::ArchiveOwner;
 
 /// Tenants of one run.
 const TENANTS_MAX: u64 = 10;
-/// Turns of one tenant in a run: a batch each. What is left waits for the next run, a minute later.
+/// Turns of each kind for one tenant in a run: batches of the directory, messages to a ledger, lists of the archive. What is
+/// left waits for the next run, a minute later.
 const TURNS_MAX: usize = 20;
 
 /// Goes on with deletions that are open; returns about how many something was done. A tenant that fails keeps no other
@@ -41,16 +45,71 @@ pub(crate) async fn go_on(app: &App, now: UnixMillis) -> Result<usize, Fault> {
 async fn go_on_with(app: &App, open: &DueDeletion, now: UnixMillis) -> Result<(), Fault> {
     let (db, tenant) = (app.db()?, open.tenant);
     let erases = open.deletion.is_to_erase(now) && deletions::begin_erasure(&db, tenant, now).await?;
-    // The ledgers have a copy of the tenant's name.
-    reload_ledgers(app, tenant, now).await?;
-    deletions::note_closed(&db, tenant, now).await?;
+    let outside = close_and_erase(app, tenant, erases, now).await;
+    // Whatever that has failed in keeps nothing in the directory.
     for _ in 0..if erases { TURNS_MAX } else { 0 } {
-        deletions::erase_some(&db, tenant).await?;
-        if deletions::end_erasure(&db, &erased(tenant, now)?).await? {
-            return Ok(());
+        if !deletions::erase_some(&db, tenant).await? {
+            break;
         }
     }
+    if outside? && erases {
+        deletions::end_erasure(&db, &erased(tenant, now)?).await?;
+    }
     Ok(())
+}
+
+/// Makes the ledgers load that the keys are dead; then, where that is due, erases what is not in the directory. Returns
+/// whether nothing of it is left.
+async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMillis) -> Result<bool, Fault> {
+    // The ledgers have a copy of the tenant's name.
+    reload_ledgers(app, tenant, now).await?;
+    deletions::note_closed(&app.db()?, tenant, now).await?;
+    if !erases {
+        return Ok(true);
+    }
+    for environment in Environment::ALL {
+        // The ledger first: what it ships until then, the months hold.
+        if !erase_ledger(app, tenant, environment, now).await?
+            || !erase_records(app, ArchiveOwner { tenant, environment }, now).await?
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Puts hashes in the place of references in a ledger, and deletes its records; returns whether nothing is left.
+async fn erase_ledger(app: &App, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<bool, Fault> {
+    for _ in 0..TURNS_MAX {
+        let envelope = LedgerEnvelope::without_request(tenant, environment, app::request_id(now), LedgerMessage::Erase);
+        let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+        if response.is_done() {
+            return Ok(true);
+        }
+        if *response.reply() != LedgerReply::Erasing {
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "a ledger has erased nothing").after(1));
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes the records of all months, then their archive; returns whether nothing is left.
+async fn erase_records(app: &App, owner: ArchiveOwner, now: UnixMillis) -> Result<bool, Fault> {
+    let client = RecordsClient { namespace: app.records()?, owner };
+    let (mut month, first) = (Period::of(now), Period::of(owner.tenant.created_at()));
+    loop {
+        client.erase(month).await?;
+        if month <= first {
+            break;
+        }
+        month = month.previous();
+    }
+    for _ in 0..TURNS_MAX {
+        if archive::erase(&app.archive()?, &owner).await? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn reload_ledgers(app: &App, tenant: TenantId, now: UnixMillis) -> Result<(), Fault> {
@@ -70,7 +129,7 @@ fn erased(tenant: TenantId, now: UnixMillis) -> Result<Change, Fault> {
     Ok(Change {
         id: AuditId::new(now, app::random()?),
         tenant,
-        environment: Environment::Live,
+        environment: None,
         actor: Actor::System,
         action: AuditAction::DeletionDone,
         subject: tenant.to_string(),

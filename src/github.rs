@@ -2,7 +2,7 @@
 
 use crate::outbound::{HttpAnswer, OutboundRequest, deadline, exchange, request_headers};
 use futures_util::future::try_join;
-use x402_api::github::{TokenAnswer, subject, token_request, verified_primary};
+use x402_api::github::{TokenAnswer, account_name, subject, token_request, verified_primary};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::sign_in::OauthClient;
 
@@ -18,6 +18,8 @@ const USER_AGENT: (&str, &str) = ("user-agent", "x402-edge");
 /// A person as GitHub names him.
 pub(crate) struct GithubPerson {
     pub(crate) subject: String,
+    /// The account's name, if it is of plain letters.
+    pub(crate) name: Option<String>,
     /// The primary address, if GitHub has verified it.
     pub(crate) address: Option<String>,
 }
@@ -68,5 +70,6 @@ pub(crate) async fn identify(
     ];
     let (user, emails) = try_join(ask(USER_URL, &own, None), ask(EMAILS_URL, &own, None)).await?;
     let subject = subject(&user.body).ok_or_else(|| unavailable("GitHub gave no id of the person".to_owned()))?;
-    Ok(Some(GithubPerson { subject, address: verified_primary(&emails.body) }))
+    let (name, address) = (account_name(&user.body), verified_primary(&emails.body));
+    Ok(Some(GithubPerson { subject, name, address }))
 }

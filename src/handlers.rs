@@ -10,19 +10,22 @@ mod events;
 mod facilitator;
 mod github;
 pub(crate) mod health;
+mod identities;
 mod keys;
 mod manage;
 mod members;
+mod oidc;
 mod operators;
 mod recipients;
 mod records;
 mod session;
 mod tenant;
+mod tenant_oidc;
 mod verify;
 mod webhooks;
 
 use crate::app::{App, after_answer};
-use crate::directory_events::ship_or_log;
+use crate::directory_events::carry_on_or_log;
 use crate::request::IncomingRequest;
 use crate::response::OutgoingResponse;
 use std::rc::Rc;
@@ -102,6 +105,8 @@ pub(crate) async fn dispatch(
         Endpoint::SessionEndOne => session::end_own_session(app, &incoming).await?,
         Endpoint::SessionEndAll => session::end_all_sessions(app, &incoming).await?,
         Endpoint::SessionSwitch => session::switch_tenant(app, &incoming).await?,
+        Endpoint::IdentityList => identities::list_identities(app, &incoming).await?,
+        Endpoint::IdentityEnd => identities::end_identity(app, &incoming).await?,
         Endpoint::MemberList => members::list_members(app, &incoming).await?,
         Endpoint::InvitationCreate => members::invite(app, context, &incoming).await?,
         Endpoint::InvitationRevoke => members::revoke_invitation(app, &incoming).await?,
@@ -119,12 +124,18 @@ pub(crate) async fn dispatch(
         Endpoint::DeletionUndo => deletion::undo(app, &incoming).await?,
         Endpoint::AuditLog => audit::list_audit(app, &incoming).await?,
         Endpoint::GithubGo => github::go(app, &incoming).await?,
-        Endpoint::GithubComeBack => github::come_back(app, &incoming).await?,
+        Endpoint::GithubComeBack => github::come_back(app, context, &incoming).await?,
+        Endpoint::OidcRead => tenant_oidc::read(app, &incoming).await?,
+        Endpoint::OidcPut => tenant_oidc::put(app, &incoming).await?,
+        Endpoint::OidcProve => tenant_oidc::prove_domain(app, &incoming).await?,
+        Endpoint::OidcRemove => tenant_oidc::remove(app, &incoming).await?,
+        Endpoint::OidcGo => oidc::go(app, &incoming).await?,
+        Endpoint::OidcComeBack => oidc::come_back(app, &incoming).await?,
         Endpoint::ResendWebhook => webhooks::take_resend_event(app, &incoming).await?,
         Endpoint::MemberRemove => members::remove_member(app, &incoming).await?,
     };
     if incoming.last_entry.get().is_some() {
-        after_answer(context, ship_or_log(Rc::clone(app), incoming.now));
+        after_answer(context, carry_on_or_log(Rc::clone(app), incoming.now));
     }
     Ok(reply.into())
 }

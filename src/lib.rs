@@ -13,7 +13,8 @@
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
 //! | `erasure` | what becomes of a tenant whose deletion is due |
-//! | `github`, `turnstile` | other services that take part in a sign-in |
+//! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
+//! | `dns`, `webcrypto` | TXT records by a resolver over HTTPS; the platform's cryptography |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
@@ -65,6 +66,12 @@ pub mod d1 {
         pub mod sql;
     }
 
+    /// Those of identity providers of tenants.
+    pub mod oidc {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of people, sessions and mails.
     pub mod people {
         pub mod rows;
@@ -83,6 +90,8 @@ mod d1;
 #[cfg(target_arch = "wasm32")]
 mod directory_events;
 #[cfg(target_arch = "wasm32")]
+mod dns;
+#[cfg(target_arch = "wasm32")]
 mod entry;
 #[cfg(target_arch = "wasm32")]
 mod erasure;
@@ -97,6 +106,8 @@ mod mail;
 #[cfg(target_arch = "wasm32")]
 mod objects;
 #[cfg(target_arch = "wasm32")]
+mod oidc;
+#[cfg(target_arch = "wasm32")]
 mod outbound;
 #[cfg(target_arch = "wasm32")]
 mod platform;
@@ -108,3 +119,5 @@ mod response;
 mod rpc;
 #[cfg(target_arch = "wasm32")]
 mod turnstile;
+#[cfg(target_arch = "wasm32")]
+mod webcrypto;

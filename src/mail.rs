@@ -8,7 +8,7 @@ mod resend;
 use crate::app::App;
 use crate::d1::deletions;
 use crate::d1::people::rows::MailKind;
-use crate::d1::people::{self, MailEnd, members};
+use crate::d1::people::{self, MailEnd, identities, members};
 use crate::d1::settings::read_appearance;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::rc::Rc;
@@ -20,7 +20,7 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::deletion;
 use x402_core::people::delivery;
 use x402_core::people::invitation::{find_token, shown_inviter};
-use x402_core::people::mail::{MailText, TenantInMail, deletion_mail, invitation_mail, sign_in_mail};
+use x402_core::people::mail::{MailText, TenantInMail, deletion_mail, invitation_mail, linked_mail, sign_in_mail};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
 
@@ -96,6 +96,9 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<Ma
         MailKind::SignIn => sign_in(app, &db, mail, now).await?,
         MailKind::Invitation => invitation(app, &db, mail, now).await?,
         MailKind::Deletion => deletion(app, &db, mail, now).await?,
+        MailKind::Identity => identities::read_mail(&db, mail)
+            .await?
+            .map(|row| (row.address.clone(), linked_mail(&row.account(), &row.origin))),
     };
     let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
     let fault = match deliver(app, (&db, mail), &address, &text, now).await {

@@ -7,6 +7,7 @@ use crate::d1::people::rows::SessionRow;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
 use std::cell::Cell;
+use std::net::IpAddr;
 use worker::web_sys;
 use x402_api::ApiReply;
 use x402_api::cookies::Cookies;
@@ -76,6 +77,11 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Its address; `None` where the platform reports none.
+    pub(crate) fn ip(&self) -> Option<IpAddr> {
+        self.address.as_deref()?.trim().parse().ok()
+    }
+
     /// The network that the client's address belongs to, or `unknown`.
     pub(crate) fn ip_prefix(&self) -> String {
         ip_prefix(self.address.as_deref())
@@ -88,6 +94,10 @@ pub(crate) struct Visitor {
     pub(crate) cookies: Cookies,
     /// The session, where the route needs one.
     pub(crate) session: Option<SessionRow>,
+    /// Whether a person follows a link, as far as the browser says (`Sec-Fetch-Mode`).
+    pub(crate) is_navigation: bool,
+    /// Whether it is a link of a page of ours, or an address that was typed, as far as the browser says (`Sec-Fetch-Site`).
+    pub(crate) is_own_page: bool,
 }
 
 impl IncomingRequest {
@@ -131,6 +141,11 @@ impl IncomingRequest {
         }
     }
 
+    /// The environment that the caller sees: that of the key; `None` for a session, which sees both.
+    pub(crate) fn environment(&self) -> Option<Environment> {
+        self.caller.map(|caller| caller.environment)
+    }
+
     /// The person of the session, or the key that manages the tenant.
     ///
     /// # Errors
@@ -169,7 +184,7 @@ impl IncomingRequest {
         Ok(Change {
             id,
             tenant,
-            environment: Environment::Live,
+            environment: None,
             actor,
             action,
             subject: subject.into(),
@@ -195,7 +210,7 @@ impl IncomingRequest {
             origin: app.origin.clone(),
             path: self.path.clone(),
             access: Some(self.row.access.sent(self.caller.is_some())),
-            from: self.caller.and_then(|_| self.client.address.as_deref()?.trim().parse().ok()),
+            from: self.caller.and_then(|_| self.client.ip()),
             message,
         }
     }

@@ -71,7 +71,7 @@ impl OutgoingResponse {
             Self::Own(reply) => {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
                 let request_id = request_id.to_string();
-                let init = response_init(reply.status, headers::all_headers(&reply, &request_id, cross_origin))?;
+                let init = response_init(reply.status, headers::sent_headers(&reply, &request_id, cross_origin))?;
                 Ok(web_sys::Response::new_with_opt_str_and_init(body, &init)?)
             }
             Self::Ledger(response) => {
@@ -112,7 +112,7 @@ pub(crate) fn object_response(
     cross_origin: CrossOrigin,
 ) -> worker::Result<Response> {
     let request_id = request_id.to_string();
-    let headers = headers_object(&headers::all_headers(&reply, &request_id, cross_origin))?;
+    let headers = headers_object(headers::sent_headers(&reply, &request_id, cross_origin))?;
     let body = if reply.body.is_empty() { ResponseBody::Empty } else { ResponseBody::Body(reply.body.into_bytes()) };
     Ok(Response::from_body(body)?.with_headers(worker::Headers(headers)).with_status(reply.status))
 }

@@ -13,7 +13,9 @@ pub(crate) mod third_party;
 pub(crate) mod trace;
 
 use crate::app::now;
-pub(crate) use decide::{call_all, call_one_provider, call_until, decide_by_providers, read_parties};
+pub(crate) use decide::{
+    call_all, call_one_provider, call_until, decide_by_agreement, decide_by_providers, read_parties,
+};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use post::ProviderFailure;

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::vec;
 use x402_chain::time::UnixMillis;
-use x402_core::error::Fault;
+use x402_core::error::{Fault, json_place};
 
 /// The largest integer that JavaScript's numbers hold exactly: 2^53 − 1. Larger ones are read as real numbers.
 pub const INTEGER_MAX: i64 = 9_007_199_254_740_991;
@@ -198,7 +198,7 @@ impl RowReader {
     #[cold]
     #[inline(never)]
     pub fn not_json(&self, error: &serde_json::Error) -> Fault {
-        self.unreadable(&format!("is text that is not read: {error}"))
+        self.unreadable(&format!("is text that is not read: {}", json_place(error)))
     }
 
     /// Reads the next column.

@@ -1,6 +1,8 @@
 //! The one place through which the Worker reports what happened: [`event`] takes a kind of the table below and typed
-//! fields, and writes one JSON line. No field holds a key, a body or an e-mail address, and none takes any text: a new
-//! one is a variant of [`TelemetryField`] with its own member.
+//! fields, and writes one JSON line. No field may hold a key, a token, a body or an e-mail address: a new one is a variant of
+//! [`TelemetryField`] with its own member. Those that take any text (`Cause`, `Failures`, `Words`) are as safe as what is put
+//! into them: of an error about JSON only its kind and place ([`x402_core::error::json_place`]), of a provider only its host.
+//! `tests/workerd/log.test.mjs` sends a marker to every route and searches the log for it.
 
 use serde_json::{Map, Value};
 use x402_chain::id::{RequestId, SettlementId, VerificationId};
@@ -87,6 +89,8 @@ kinds! {
     DeletionFailed Error "the deletion of a tenant could not go on" "It is tried again within a minute, after those of others.";
     MailNotQueued Error "a mail could not be queued" "It is queued again within two minutes.";
     MailNotSent Error "a mail could not be sent" "It is tried again for a day, as long as its link holds.";
+    CodesStopped Error "too many codes of sign-ins were wrong: no code is compared for the rest of the day"
+        "Somebody guesses codes. Links sign in.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
 }
 

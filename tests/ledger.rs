@@ -36,7 +36,7 @@ use x402_core::verdict::{RefusalCode, SanctionsPolicy};
 use x402_core::verification::answer::{Finality, VerificationAnswer, VerificationStatus};
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim, PriorClaim};
 use x402_core::verification::decision::{
     ChainObservation, IdempotencyKey, TracedTransaction, VerificationContext, VerificationOutcome, VerificationRequest,
     admit_verification, decide_verification,
@@ -154,7 +154,7 @@ struct Ledger {
 
 /// A claim as the store finds it later.
 fn held_claim(row: &claims::ClaimRow) -> HeldClaim {
-    let prior = PriorClaim { id: row.id, reference: row.reference.clone(), at: row.at };
+    let prior = PriorClaim { id: row.id, reference: row.reference.clone().map(BoundReference::Text), at: row.at };
     HeldClaim { unit: row.unit, prior }
 }
 

@@ -44,7 +44,7 @@ use x402_core::verdict::SanctionsPolicy;
 use x402_core::verification::answer::Finality;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim, PriorClaim};
 use x402_core::verification::decision;
 use x402_core::verification::decision::{ChainObservation, IdempotencyKey, TracedTransaction, VerificationRequest};
 
@@ -627,7 +627,8 @@ impl World {
         let booked = decision::decide_verification(&request, admitted, &mut admission, known, now).expect("an answer");
         ledger.admission = admission;
         for row in &booked.claims {
-            let prior = PriorClaim { id: row.id, reference: row.reference.clone(), at: row.at };
+            let prior =
+                PriorClaim { id: row.id, reference: row.reference.clone().map(BoundReference::Text), at: row.at };
             ledger.claim(&hash, HeldClaim { unit: row.unit, prior });
             for (place, payment) in payments.iter().enumerate() {
                 let own = self::seller(*payment) == seller && row.unit.covers(ordinal(place));

@@ -39,26 +39,39 @@ function binary() {
 }
 
 /**
+ * Where anvil listens, as it prints it: a port that was chosen for it could be another's by the time that it binds it.
+ * @param {import("node:child_process").ChildProcessByStdio<null, import("node:stream").Readable, null>} child
+ * @returns {Promise<string>}
+ */
+function listening(child) {
+  return new Promise((resolve, reject) => {
+    let printed = "";
+    child.once("error", reject);
+    child.once("exit", (code) => reject(new Error(`anvil ended with ${code}: ${printed.trim()}`)));
+    // What it prints later is read too: a full pipe would stop it.
+    child.stdout.on("data", (chunk) => {
+      if (printed === "listening") return;
+      printed += chunk;
+      const [, where] = printed.match(/Listening on (\S+)\n/) ?? [];
+      if (!where) return;
+      printed = "listening";
+      resolve(where);
+    });
+  });
+}
+
+/**
  * Starts anvil and waits until it answers; the token stands at `token`.
  * @param {{ port?: number, chainId?: number, blockTime?: number, slotsInAnEpoch?: number, token?: `0x${string}`, say?: (line: string) => void }} [options]
  *   `blockTime`: seconds; without it each transaction is mined at once
  */
 export async function startEvm({ port = 0, chainId = 31337, blockTime, slotsInAnEpoch = 1, token = TOKEN, say } = {}) {
-  port = await freePort(port, "the local EVM chain", say);
-  const args = ["--port", port, "--host", "127.0.0.1", "--chain-id", chainId, "--slots-in-an-epoch", slotsInAnEpoch, "--silent"];
+  if (port !== 0) port = await freePort(port, "the local EVM chain", say);
+  const args = ["--port", port, "--host", "127.0.0.1", "--chain-id", chainId, "--slots-in-an-epoch", slotsInAnEpoch];
   if (blockTime) args.push("--block-time", blockTime);
-  const child = spawn(binary(), args.map(String), { stdio: "ignore" });
-  const url = `http://127.0.0.1:${port}`;
+  const child = spawn(binary(), args.map(String), { stdio: ["ignore", "pipe", "ignore"] });
+  const url = `http://${await listening(child)}`;
   const chain = new Evm(url, chainId, token, child);
-  for (let tries = 0; ; tries++) {
-    try {
-      await chain.rpc("eth_chainId");
-      break;
-    } catch (error) {
-      if (child.exitCode !== null || tries > 400) throw new Error(`anvil does not answer: ${error.message}`);
-      await new Promise((resolve) => setTimeout(resolve, 25));
-    }
-  }
   await chain.placeToken(token);
   watchPool(chain);
   return chain;

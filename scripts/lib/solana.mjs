@@ -57,10 +57,10 @@ class RpcError extends Error {
  * @param {{ port?: number, finalityAfter?: number, say?: (line: string) => void }} [options] `finalityAfter`: slots
  */
 export async function startSolana({ port = 0, finalityAfter = 32, say } = {}) {
-  port = await freePort(port, "the local Solana chain", say);
-  const chain = new Solana(await signer(0x11), `http://127.0.0.1:${port}`, finalityAfter);
+  if (port !== 0) port = await freePort(port, "the local Solana chain", say);
+  const authority = await signer(0x11);
   const server = createServer((request, response) => chain.serve(request, response));
-  await listen(server, port);
+  const chain = new Solana(authority, `http://127.0.0.1:${await listen(server, port)}`, finalityAfter);
   chain.server = server;
   return chain;
 }

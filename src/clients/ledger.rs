@@ -17,7 +17,7 @@ use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::tenancy::key::Caller;
@@ -32,8 +32,7 @@ const FLUSH_DEADLINE_MS: u64 = 10_000;
 pub(crate) const REPLAYED: &str = "Idempotent-Replayed";
 
 fn ledger_unavailable(cause: impl core::fmt::Display) -> Fault {
-    let detail =
-        "the tenant's ledger did not answer; the request may have been recorded: repeat it with its Idempotency-Key";
+    let detail = "the tenant's ledger did not answer; the request may have been recorded: repeat it, with its Idempotency-Key if it has one";
     Fault::new(ErrorCode::LedgerUnavailable, detail).after(1).because(cause)
 }
 
@@ -99,6 +98,7 @@ impl LedgerResponse {
             | LedgerReply::Payees
             | LedgerReply::NoRecord
             | LedgerReply::NoTenant
+            | LedgerReply::Erasing
             | LedgerReply::Done) => Err(Fault::internal(format!("the ledger replied {other:?} and no answer"))),
         }
     }
@@ -114,7 +114,7 @@ impl LedgerResponse {
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where it broke off, or a later build wrote what this one does not know.
     pub(crate) async fn json<T: DeserializeOwned>(&self) -> Result<T, Fault> {
-        serde_json::from_str(&self.text().await?).map_err(ledger_unavailable)
+        serde_json::from_str(&self.text().await?).map_err(|error| ledger_unavailable(json_place(&error)))
     }
 
     /// The rate headers, for an answer that is made from more than this reply.
@@ -192,14 +192,27 @@ pub(crate) async fn call_ledger(
     envelope: &LedgerEnvelope,
     region: Option<&str>,
 ) -> Result<LedgerResponse, Fault> {
+    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase);
+    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
+    call_ledger_within(app, envelope, region, limit_ms).await
+}
+
+/// The same with a deadline of its own, in milliseconds.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(crate) async fn call_ledger_within(
+    app: &App,
+    envelope: &LedgerEnvelope,
+    region: Option<&str>,
+    limit_ms: u64,
+) -> Result<LedgerResponse, Fault> {
     let stub = ledger_stub(app, envelope.tenant, envelope.environment, region)?;
     let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
     let init = RequestInit::new();
     init.set_method("POST");
     init.set_body(&JsValue::from_str(&body));
     let ledger: Fetcher = stub.into_rpc();
-    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush);
-    let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     // The platform may deliver a call late, after its caller has undone the effect that it may have had.
     let url = MessageHead::own(Some(app::now().plus(limit_ms))).address("ledger");
     let asked = ledger.fetch_with_init(&url, &init).map_err(|error| ledger_unavailable(worker::Error::from(error)))?;

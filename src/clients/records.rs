@@ -7,7 +7,7 @@ use wasm_bindgen::JsValue;
 use worker::{Delay, Method, ObjectNamespace, Request, RequestInit};
 use x402_chain::id::{EventId, VerificationId};
 use x402_chain::time::Period;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::records::{
     RecordsBatch, RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply,
@@ -31,7 +31,8 @@ fn unexpected_reply(reply: &RecordsReply) -> Fault {
         | RecordsReply::Record(_)
         | RecordsReply::Page(_)
         | RecordsReply::Event(_)
-        | RecordsReply::Events(_) => records_unavailable("the records replied to another message"),
+        | RecordsReply::Events(_)
+        | RecordsReply::Erased => records_unavailable("the records replied to another message"),
     }
 }
 
@@ -87,6 +88,15 @@ impl RecordsClient {
         if let RecordsReply::Events(page) = reply { Ok(page) } else { Err(unexpected_reply(&reply)) }
     }
 
+    /// Deletes a month.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`: it may be deleted, or not; the same may be sent again.
+    pub(crate) async fn erase(&self, month: Period) -> Result<(), Fault> {
+        let reply = self.call(month, RecordsMessage::Erase).await?;
+        if matches!(reply, RecordsReply::Erased) { Ok(()) } else { Err(unexpected_reply(&reply)) }
+    }
+
     async fn call(&self, month: Period, message: RecordsMessage) -> Result<RecordsReply, Fault> {
         let ArchiveOwner { tenant, environment } = self.owner;
         let envelope = RecordsEnvelope { tenant, environment, month, message };
@@ -99,7 +109,9 @@ impl RecordsClient {
         let asked = async { stub.fetch_with_request(request).await?.text().await };
         let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
         match select(pin!(asked), pin!(deadline)).await {
-            Either::Left((Ok(text), _)) => RecordsReply::read(&text).map_err(records_unavailable),
+            Either::Left((Ok(text), _)) => {
+                RecordsReply::read(&text).map_err(|error| records_unavailable(json_place(&error)))
+            }
             Either::Left((Err(error), _)) => Err(records_unavailable(error)),
             Either::Right(_) => Err(records_unavailable(format!("no answer in {DEADLINE_MS} ms"))),
         }

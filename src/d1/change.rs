@@ -2,13 +2,13 @@
 
 use super::rows::{AuditRow, TenantToLoad, UnshippedEvent};
 use super::{BoundValue, all, batch, result_of, rows_of, sql, statement};
-use crate::storage::{Present, Statement};
+use crate::storage::{FromRow, Present, Statement};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::audit::AuditQuery;
-use x402_chain::id::{AuditId, EventId, KeyId, PersonId, TenantId};
+use x402_chain::id::{AuditId, KeyId, PersonId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::audit::{ActorKind, AuditAction};
+use x402_core::audit::{ActorKind, AuditAction, CHANGES_HOUR_MAX, CHANGES_SPAN_MS};
 use x402_core::error::Fault;
 
 /// Who makes a change.
@@ -32,6 +32,15 @@ impl Actor {
         self.stored().1
     }
 
+    /// The id of a person or a key of the tenant, by which a statement checks that it may still make the change.
+    pub(super) fn of_tenant(&self) -> Option<String> {
+        match self {
+            Self::Person(id) => Some(id.to_string()),
+            Self::Key(id) => Some(id.to_string()),
+            Self::Address(_) | Self::Operator | Self::System => None,
+        }
+    }
+
     /// The kind as stored, and the id or the address.
     fn stored(&self) -> (ActorKind, String) {
         match self {
@@ -50,8 +59,9 @@ pub(crate) struct Change {
     /// The entry's id; the event's is of the same bits.
     pub(crate) id: AuditId,
     pub(crate) tenant: TenantId,
-    /// The environment whose records get the event: that of a key or an address, else `live`.
-    pub(crate) environment: Environment,
+    /// The environment of a key or an address; `None` where the change is about the tenant as a whole, whose event then
+    /// goes to the records of `live`.
+    pub(crate) environment: Option<Environment>,
     pub(crate) actor: Actor,
     pub(crate) action: AuditAction,
     /// To whom or to what.
@@ -69,9 +79,9 @@ impl Change {
         Self { detail: Some(detail.into()), ..self }
     }
 
-    /// Sets the environment whose records get the event.
+    /// Sets the environment that the change is about.
     pub(crate) const fn of(mut self, environment: Environment) -> Self {
-        self.environment = environment;
+        self.environment = Some(environment);
         self
     }
 
@@ -82,6 +92,15 @@ impl Change {
         self.statements_as(db, self.action)
     }
 
+    /// Whether the change is refused where the tenant has too many entries. Whoever arrives by a proof of his address is
+    /// bounded by mails; operators and the service itself are not.
+    const fn is_bounded(&self, action: AuditAction) -> bool {
+        match self.actor {
+            Actor::Person(_) | Actor::Key(_) => action.is_bounded(),
+            Actor::Address(_) | Actor::Operator | Actor::System => false,
+        }
+    }
+
     /// The same under another action: what is recorded if the statement before it is the first that changes a row.
     pub(super) fn statements_as(
         &self,
@@ -90,6 +109,9 @@ impl Change {
     ) -> Result<[D1PreparedStatement; 2], Fault> {
         let (kind, actor) = self.actor.stored();
         let (id, event, tenant) = (self.id.to_string(), self.id.event().to_string(), self.tenant.to_string());
+        let holder = self.actor.of_tenant().filter(|_| action.is_owners());
+        // Ids begin with their times.
+        let since = AuditId::new(UnixMillis(self.at.0.saturating_sub(CHANGES_SPAN_MS)), [0; 10]).to_string();
         let entry = [
             BoundValue::Text(&id),
             BoundValue::Text(&tenant),
@@ -101,19 +123,28 @@ impl Change {
             BoundValue::Ms(self.at),
             BoundValue::Text(kind.name()),
             BoundValue::Text(&actor),
+            BoundValue::Maybe(self.environment.map(Environment::name)),
+            if self.is_bounded(action) { BoundValue::Number(CHANGES_HOUR_MAX) } else { BoundValue::Maybe(None) },
+            BoundValue::Text(&since),
+            BoundValue::Maybe(holder.as_deref()),
         ];
         let happened = [
             BoundValue::Text(&event),
-            BoundValue::Text(self.environment.name()),
+            BoundValue::Text(self.environment.unwrap_or(Environment::Live).name()),
             BoundValue::Text(action.event().name()),
             BoundValue::Text(&id),
+            BoundValue::Number(action.event().concerns_ledgers().into()),
         ];
         Ok([statement(db, sql::AUDIT_PUT, &entry)?, statement(db, sql::EVENT_PUT, &happened)?])
     }
 }
 
 /// Makes a change with its entry and its event, then runs `then`, in one batch; whether the change changed a row. The
-/// statement returns a row if it does. What is in `then` runs either way.
+/// statement returns a row if it does. What is in `then` runs either way: it must bind the tenant of `made`.
+///
+/// # Errors
+/// `RATE_LIMITED` where people and keys of the tenant have changed too much in the last hour; `INSUFFICIENT_ROLE` where whoever
+/// makes the change was removed, or the key revoked, meanwhile.
 pub(super) async fn change(
     db: &D1Database,
     (of, bind): (Statement<Present>, &[BoundValue<'_>]),
@@ -143,10 +174,11 @@ pub(super) async fn change_of_many(
     Ok(rows.map_or(0, |rows| rows.len()))
 }
 
-/// Entries of a tenant before an id, the newest first. They are found by their ids, which begin with their times.
+/// Entries of a tenant before an id, the newest first; with an environment, those about it, and with `live` those about the
+/// tenant as a whole too. They are found by their ids, which begin with their times.
 pub(crate) async fn list_audit(
     db: &D1Database,
-    tenant: TenantId,
+    (tenant, environment): (TenantId, Option<Environment>),
     wanted: &AuditQuery,
     (before, limit): (Option<&str>, u64),
 ) -> Result<Vec<AuditRow>, Fault> {
@@ -161,36 +193,73 @@ pub(crate) async fn list_audit(
         BoundValue::Maybe(wanted.action.map(AuditAction::name)),
         BoundValue::Maybe(wanted.actor.as_deref()),
         BoundValue::Number(limit),
+        BoundValue::Maybe(environment.map(Environment::name)),
     ];
     all(db, sql::AUDIT_OF, &bind).await
 }
 
-/// Events that were not shipped, those tried least first.
-pub(crate) async fn unshipped_events(db: &D1Database, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
-    all(db, sql::EVENTS_UNSHIPPED, &[BoundValue::Number(limit)]).await
+/// Whether a ledger of the tenant may not have loaded a change.
+pub(crate) async fn has_unshipped(db: &D1Database, tenant: TenantId) -> Result<bool, Fault> {
+    Ok(!all(db, sql::EVENTS_WAIT, &[BoundValue::Text(&tenant.to_string())]).await?.is_empty())
 }
 
-/// Those of a tenant.
-pub(crate) async fn unshipped_events_of(
+fn at_time(time: Option<UnixMillis>) -> BoundValue<'static> {
+    time.map_or(BoundValue::Maybe(None), BoundValue::Ms)
+}
+
+/// Whose changes are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ChangesOf {
+    /// All.
+    All,
+    /// Those of one time: of a request.
+    Time(UnixMillis),
+    /// Those of one tenant.
+    Tenant(TenantId),
+}
+
+/// Reads rows by a statement that binds a time or null, a limit, and a tenant or null.
+async fn changes_of<T: FromRow>(
     db: &D1Database,
-    tenant: TenantId,
+    sql: Statement<T>,
+    of: ChangesOf,
     limit: u64,
-) -> Result<Vec<UnshippedEvent>, Fault> {
-    all(db, sql::EVENTS_UNSHIPPED_OF, &[BoundValue::Text(&tenant.to_string()), BoundValue::Number(limit)]).await
+) -> Result<Vec<T>, Fault> {
+    let (time, tenant) = match of {
+        ChangesOf::All => (None, None),
+        ChangesOf::Time(time) => (Some(time), None),
+        ChangesOf::Tenant(tenant) => (None, Some(tenant.to_string())),
+    };
+    all(db, sql, &[at_time(time), BoundValue::Number(limit), BoundValue::Maybe(tenant.as_deref())]).await
 }
 
-/// The tenants whose ledgers must hold what has caused events.
-pub(crate) async fn tenants_to_load(db: &D1Database, of: &[&UnshippedEvent]) -> Result<Vec<TenantToLoad>, Fault> {
-    let tenants: Vec<TenantId> = of.iter().map(|row| row.tenant).collect();
-    let subjects: Vec<&str> = of.iter().map(|row| row.event.subject.as_str()).collect();
-    let lists = (serde_json::to_string(&tenants), serde_json::to_string(&subjects));
-    let (tenants, subjects) = (lists.0.map_err(Fault::internal)?, lists.1.map_err(Fault::internal)?);
-    all(db, sql::TENANTS_TO_LOAD, &[BoundValue::Text(&tenants), BoundValue::Text(&subjects)]).await
+/// Events that ledgers hold and that were not shipped, those tried least first.
+pub(crate) async fn unshipped_events(db: &D1Database, of: ChangesOf, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
+    changes_of(db, sql::EVENTS_UNSHIPPED, of, limit).await
+}
+
+/// Whether an event of the tenant is not shipped.
+pub(crate) async fn has_events_left(db: &D1Database, tenant: TenantId) -> Result<bool, Fault> {
+    Ok(!all(db, sql::EVENTS_LEFT, &[BoundValue::Text(&tenant.to_string())]).await?.is_empty())
+}
+
+/// Tenants whose ledgers may not hold what has caused events: at most so many that have such events.
+pub(crate) async fn tenants_to_load(db: &D1Database, of: ChangesOf, limit: u64) -> Result<Vec<TenantToLoad>, Fault> {
+    changes_of(db, sql::TENANTS_TO_LOAD, of, limit).await
+}
+
+/// Notes that ledgers hold what has caused a tenant's events up to one, or, without a time, that this was tried.
+pub(crate) async fn note_loaded(
+    db: &D1Database,
+    (tenant, last): (TenantId, u64),
+    loaded: Option<UnixMillis>,
+) -> Result<(), Fault> {
+    let bind = [at_time(loaded), BoundValue::Text(&tenant.to_string()), BoundValue::Number(last)];
+    result_of(statement(db, sql::EVENTS_LOADED, &bind)?).await.map(|_| ())
 }
 
 /// Notes that events were shipped, or, without a time, that they were tried.
-pub(crate) async fn note_events(db: &D1Database, ids: &[EventId], shipped: Option<UnixMillis>) -> Result<(), Fault> {
+pub(crate) async fn note_events(db: &D1Database, ids: &[String], shipped: Option<UnixMillis>) -> Result<(), Fault> {
     let ids = serde_json::to_string(ids).map_err(Fault::internal)?;
-    let shipped = shipped.map_or(BoundValue::Maybe(None), BoundValue::Ms);
-    result_of(statement(db, sql::EVENTS_NOTE, &[shipped, BoundValue::Text(&ids)])?).await.map(|_| ())
+    result_of(statement(db, sql::EVENTS_NOTE, &[at_time(shipped), BoundValue::Text(&ids)])?).await.map(|_| ())
 }

@@ -97,8 +97,8 @@ pub(crate) async fn begin_erasure(db: &D1Database, tenant: TenantId, now: UnixMi
     result_of(statement(db, sql::TENANT_ERASE, &bind)?).await.map(|_| true)
 }
 
-/// Erases some of what is left of a tenant, in one batch. It may be repeated without harm.
-pub(crate) async fn erase_some(db: &D1Database, tenant: TenantId) -> Result<(), Fault> {
+/// Erases some of what is left of a tenant, in one batch; returns whether there was any. It may be repeated without harm.
+pub(crate) async fn erase_some(db: &D1Database, tenant: TenantId) -> Result<bool, Fault> {
     let text = tenant.to_string();
     let tenant = BoundValue::Text(&text);
     let members = all(db, sql::ERASED_MEMBERS, &[tenant, BoundValue::Number(PEOPLE_MAX)]).await?;
@@ -125,11 +125,20 @@ pub(crate) async fn erase_some(db: &D1Database, tenant: TenantId) -> Result<(), 
         sql::SESSIONS_ERASE,
         sql::AUDIT_ERASE,
         sql::KEYS_ERASE,
+        sql::VERIFICATIONS_ERASE,
+        sql::EVENTS_ERASE,
     ] {
         statements.push(statement(db, erase, &[tenant, BoundValue::Number(ROWS_MAX)])?);
     }
-    statements.push(statement(db, sql::CHALLENGES_ERASE, &[tenant])?);
-    batch(db, statements).await.map(|_| ())
+    for erase in [sql::CHALLENGES_ERASE, sql::OIDC_ERASE, sql::OIDC_IDENTITIES_ERASE] {
+        statements.push(statement(db, erase, &[tenant])?);
+    }
+    let mut has_changed = false;
+    for result in batch(db, statements).await? {
+        let changes = result.meta().map_err(Fault::internal)?.and_then(|meta| meta.changes);
+        has_changed |= changes != Some(0);
+    }
+    Ok(has_changed)
 }
 
 /// Ends the erasure of a tenant; `false` where something is left.

@@ -2,8 +2,9 @@
 
 use super::change::{Change, change};
 use super::{BoundValue, all, no_tenant, sql, statement, tenant_row};
+use crate::app::now;
 use worker::{D1Database, D1PreparedStatement};
-use x402_api::admin::{KEYS_MAX, KeyView};
+use x402_api::admin::{KEYS_MAX, KeyView, ROTATED_MAX};
 use x402_chain::id::{KeyId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -45,7 +46,7 @@ fn key_values<'a>(
     key: &'a KeyToPut<'_>,
     made: &Change,
     [id, tenant, hash, scopes, allow_list]: &'a [String; 5],
-) -> Result<[BoundValue<'a>; 12], Fault> {
+) -> Result<[BoundValue<'a>; 11], Fault> {
     Ok([
         BoundValue::Text(id),
         BoundValue::Text(tenant),
@@ -58,7 +59,6 @@ fn key_values<'a>(
         BoundValue::Text(key.kind.name()),
         BoundValue::Text(&key.last_four),
         BoundValue::Text(allow_list),
-        most(KEYS_MAX)?,
     ])
 }
 
@@ -73,8 +73,7 @@ pub(super) fn first_key_statement(
     made: &Change,
 ) -> Result<D1PreparedStatement, Fault> {
     let texts = key_texts(key, made)?;
-    let [values @ .., _] = key_values(key, made, &texts)?;
-    statement(db, sql::KEY_PUT_FIRST, &values)
+    statement(db, sql::KEY_PUT_FIRST, &key_values(key, made, &texts)?)
 }
 
 /// The statement that raises the version of a tenant, so that its ledgers load it.
@@ -87,7 +86,7 @@ pub(crate) async fn list_keys(db: &D1Database, tenant: TenantId) -> Result<Vec<K
     if tenant_row(db, tenant).await?.is_none() {
         return Err(no_tenant());
     }
-    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string())]).await
+    all(db, sql::KEYS_OF, &[BoundValue::Text(&tenant.to_string()), BoundValue::Ms(now())]).await
 }
 
 /// A tenant's key, revoked or not; `None` where the tenant has none of this id.
@@ -114,10 +113,21 @@ fn after(db: &D1Database, made: &Change) -> Result<Vec<D1PreparedStatement>, Fau
     Ok(vec![end, touch_statement(db, made)?])
 }
 
-/// Inserts a key and raises the tenant's version; `false` where the tenant has [`KEYS_MAX`] keys.
+/// Inserts a key and raises the tenant's version; `false` where the tenant has [`KEYS_MAX`] keys that hold, is being
+/// deleted, or whoever makes the change may not do so any more.
 pub(crate) async fn create_key(db: &D1Database, key: &KeyToPut<'_>, made: &Change) -> Result<bool, Fault> {
-    let texts = key_texts(key, made)?;
-    change(db, (sql::KEY_PUT, &key_values(key, made, &texts)?), made, after(db, made)?).await
+    let (texts, by) = (key_texts(key, made)?, made.actor.of_tenant());
+    let [a, b, c, d, e, f, g, h, i, j, k] = key_values(key, made, &texts)?;
+    let bind = [a, b, c, d, e, f, g, h, i, j, k, most(KEYS_MAX)?, BoundValue::Maybe(by.as_deref())];
+    change(db, (sql::KEY_PUT, &bind), made, after(db, made)?).await
+}
+
+/// Whether the maker of a change may make a key with these scopes at this moment; an operator and the service may.
+pub(crate) async fn may_make(db: &D1Database, scopes: &[Scope], made: &Change) -> Result<bool, Fault> {
+    let Some(by) = made.actor.of_tenant() else { return Ok(true) };
+    let (tenant, scopes) = (made.tenant.to_string(), serde_json::to_string(scopes).map_err(Fault::internal)?);
+    let bind = [BoundValue::Text(&tenant), BoundValue::Text(&by), BoundValue::Text(&scopes), BoundValue::Ms(made.at)];
+    Ok(!all(db, sql::KEY_MAKER, &bind).await?.is_empty())
 }
 
 /// A key that is to replace another, of which it takes everything but its text.
@@ -131,14 +141,15 @@ pub(crate) struct KeyRotation<'a> {
     pub(crate) last_four: &'a str,
 }
 
-/// Replaces a key; `false` where it is not in force, was replaced before, or the tenant has twice [`KEYS_MAX`] keys that
-/// hold.
+/// Replaces a key; `false` where it is not in force, was replaced before, the tenant has [`ROTATED_MAX`] keys that hold,
+/// or whoever makes the change may not do so any more.
 pub(crate) async fn rotate_key(db: &D1Database, rotation: &KeyRotation<'_>, made: &Change) -> Result<bool, Fault> {
     let KeyRotation { old, grace_until, new, hash, last_four } = rotation;
     let texts = [old.to_string(), new.to_string(), hash.to_string(), made.tenant.to_string()];
     let [old, new, hash, tenant] = texts.each_ref().map(|text| BoundValue::Text(text));
     let last_four = BoundValue::Text(last_four);
-    let bind = [new, hash, last_four, BoundValue::Ms(made.at), tenant, old, most(KEYS_MAX.saturating_mul(2))?];
+    let (most, by) = (most(ROTATED_MAX)?, made.actor.of_tenant());
+    let bind = [new, hash, last_four, BoundValue::Ms(made.at), tenant, old, most, BoundValue::Maybe(by.as_deref())];
     let mut then = vec![statement(db, sql::KEY_GRACE, &[BoundValue::Ms(*grace_until), tenant, old, new])?];
     then.extend(after(db, made)?);
     change(db, (sql::KEY_ROTATE, &bind), made, then).await

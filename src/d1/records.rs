@@ -49,7 +49,7 @@ pub(crate) async fn list_records(
     let rows = all(db, sql::RECORDS_BEFORE, &bind).await?;
     let read = |row: ListedRecord| {
         let id = VerificationId::parse(&row.id).ok_or_else(|| Fault::internal("a record has no id"))?;
-        Ok((id, RawValue::from_string(row.body).map_err(Fault::internal)?))
+        Ok((id, RawValue::from_string(row.body).map_err(Fault::internal_json)?))
     };
     rows.into_iter().map(read).collect()
 }

@@ -15,8 +15,8 @@ pub(crate) async fn read_appearance(db: &D1Database, tenant: TenantId) -> Result
     rows.into_iter().next().ok_or_else(no_tenant)
 }
 
-/// Changes the settings of the tenant of `made`, and raises its version.
-pub(crate) async fn put_settings(db: &D1Database, new: &TenantSettings, made: &Change) -> Result<(), Fault> {
+/// Changes the settings of the tenant of `made`, and raises its version; `false` where all of them are so already.
+pub(crate) async fn put_settings(db: &D1Database, new: &TenantSettings, made: &Change) -> Result<bool, Fault> {
     let branding = new.branding.as_ref().and_then(Option::as_ref).map(serde_json::to_string);
     let branding = branding.transpose().map_err(Fault::internal)?;
     let text = |member: &Option<Option<String>>| member.as_ref().and_then(Option::as_deref).map(str::to_owned);
@@ -33,5 +33,5 @@ pub(crate) async fn put_settings(db: &D1Database, new: &TenantSettings, made: &C
         BoundValue::Ms(made.at),
         BoundValue::Text(&made.tenant.to_string()),
     ];
-    change(db, (sql::TENANT_SETTINGS_PUT, &bind), made, Vec::new()).await.map(|_| ())
+    change(db, (sql::TENANT_SETTINGS_PUT, &bind), made, Vec::new()).await
 }

@@ -33,19 +33,29 @@ statements! {
     /// Binds now and id: something of the tenant has changed.
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 
-    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, and the
-    /// actor's id or, of a person, the address. Written if the statement before it in the batch has changed a row and no
-    /// earlier one has written the entry.
+    /// Binds id, tenant, action, subject, detail, prefix of the client's address, user agent, now, kind of actor, the
+    /// actor's id or, of a person, the address, the environment or null, the most entries of the tenant or null, the id
+    /// since which they count, and the person or key that must be an owner or hold, or null. Written if the statement before
+    /// it in the batch has changed a row and no earlier one has written the entry. It violates `NOT NULL`, so that its batch
+    /// fails as a whole, where the tenant has the most (and an owner has made as many alone), or whoever makes the change may not any more.
     AUDIT_PUT: () = "INSERT INTO audit_log (id, tenant_id, action, subject, detail, ip_prefix, user_agent, created_ms,
-        actor_kind, actor_id) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,
-        CASE WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END
+        actor_kind, actor_id, environment) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7,
+        CASE WHEN (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13) >= ?12
+        AND NOT (EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?10 AND role = 'owner')
+        AND (SELECT COUNT(*) FROM audit_log WHERE tenant_id = ?2 AND id > ?13 AND actor_id = ?10) < ?12)
+        THEN NULL ELSE ?8 END, ?9,
+        CASE WHEN ?14 IS NOT NULL AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2 AND person_id = ?14
+        AND role = 'owner') AND NOT EXISTS (SELECT 1 FROM api_keys WHERE id = ?14 AND tenant_id = ?2 AND revoked_ms IS NULL
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?8) AND (expires_ms IS NULL OR expires_ms > ?8)) THEN NULL
+        WHEN instr(?10, '@') THEN (SELECT id FROM people WHERE email = ?10) ELSE ?10 END, ?11
         WHERE changes() > 0 AND NOT EXISTS (SELECT 1 FROM audit_log WHERE id = ?1)";
-    /// Binds id, environment, kind, and the id of the entry of the same change: written with that, once. Events are kept in
-    /// the records for good, so that none holds a person's address: in its place stands the entry's id.
-    EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms)
-        SELECT ?1, tenant_id, ?2, ?3, iif(instr(subject, '@'), id, subject), json_object('action', action,
+    /// Binds id, environment, kind, the id of the entry of the same change, and whether ledgers must load it: written with the
+    /// entry, once. Events are kept in the records for good, so that none holds a person's address: in its place stands the
+    /// entry's id.
+    EVENT_PUT: () = "INSERT INTO directory_outbox (event_id, tenant_id, environment, kind, subject, body, created_ms,
+        loaded_ms) SELECT ?1, tenant_id, ?2, ?3, iif(instr(subject, '@'), id, subject), json_object('action', action,
         'subject', iif(instr(subject, '@'), id, subject), 'detail', detail, 'actor_kind', actor_kind, 'actor', actor_id),
-        created_ms FROM audit_log WHERE id = ?4 ON CONFLICT (event_id) DO NOTHING";
+        created_ms, iif(?5, NULL, created_ms) FROM audit_log WHERE id = ?4 ON CONFLICT (event_id) DO NOTHING";
     /// Binds prefix of the client's address, now, the start of the span, the most reports of a prefix and of all in the span,
     /// and what a prefix may report beyond that of all; returns a row if neither is reached.
     REPORT_PUT: Present = "INSERT INTO key_reports (ip_prefix, created_ms) SELECT ?1, ?2
@@ -54,56 +64,88 @@ statements! {
         OR (SELECT COUNT(*) FROM key_reports WHERE ip_prefix = ?1 AND created_ms > ?3) < ?6) RETURNING 1 AS present";
     /// Binds a time.
     REPORTS_PURGE: () = "DELETE FROM key_reports WHERE created_ms < ?";
-    /// Binds tenant, two ids, an action and an actor, each null for all, and a limit; returns entries before the first id,
-    /// from the second on, the newest first.
+    /// Binds tenant, two ids, an action and an actor, each null for all, a limit, and an environment or null for all; returns
+    /// entries before the first id, from the second on, the newest first. What is about the tenant as a whole is of `live`.
     AUDIT_OF: AuditRow = "SELECT id, actor_kind, actor_id, action, subject, detail, ip_prefix, user_agent, created_ms
         FROM audit_log WHERE tenant_id = ?1 AND id < ?2 AND id >= ?3 AND (?4 IS NULL OR action = ?4)
-        AND (?5 IS NULL OR actor_id = ?5) ORDER BY id DESC LIMIT ?6";
-    /// Binds a limit; returns events that are not shipped, of those tried as often the oldest first.
+        AND (?5 IS NULL OR actor_id = ?5) AND (?7 IS NULL OR COALESCE(environment, 'live') = ?7)
+        ORDER BY id DESC LIMIT ?6";
+    /// Binds a tenant; returns a row if a ledger may not have loaded a change.
+    EVENTS_WAIT: Present = "SELECT 1 AS present FROM directory_outbox WHERE tenant_id = ? AND loaded_ms IS NULL
+        AND shipped_ms IS NULL LIMIT 1";
+    /// Binds a tenant; returns a row if an event is not shipped.
+    EVENTS_LEFT: Present = "SELECT 1 AS present FROM directory_outbox WHERE tenant_id = ? AND shipped_ms IS NULL LIMIT 1";
+    /// Binds a time or null, a limit, and a tenant or null; returns events of these, or all, that ledgers hold and that are not
+    /// shipped, of those tried as often the oldest first.
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
-        FROM directory_outbox WHERE shipped_ms IS NULL ORDER BY tries, seq LIMIT ?";
-    /// Binds a tenant and a limit; returns those of the tenant.
-    EVENTS_UNSHIPPED_OF: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
-        FROM directory_outbox WHERE shipped_ms IS NULL AND tenant_id = ? ORDER BY tries, seq LIMIT ?";
+        FROM directory_outbox WHERE loaded_ms IS NOT NULL AND shipped_ms IS NULL AND (?1 IS NULL OR created_ms = ?1)
+        AND (?3 IS NULL OR tenant_id = ?3) ORDER BY tries, seq LIMIT ?2";
     /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
     EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
-    /// Binds a JSON list of tenants and one of addresses; returns these tenants with their versions, and those that have
-    /// lost one of the addresses in test.
-    TENANTS_TO_LOAD: TenantToLoad = "SELECT id, version, region, NULL AS lost FROM tenants
-        WHERE id IN (SELECT value FROM json_each(?1)) UNION ALL SELECT t.id, t.version, t.region, r.address
-        FROM recipients r JOIN tenants t ON t.id = r.taken_from
-        WHERE r.environment = 'test' AND r.address IN (SELECT value FROM json_each(?2))";
+    /// Binds a time or null, a limit, and a tenant or null; returns tenants with events of that time, or any, that ledgers do
+    /// not hold: each with the last of these, and the tenants whose ledgers must load, itself and those that lost one of the
+    /// addresses. What only adds something comes after ten tries of what takes something away.
+    TENANTS_TO_LOAD: TenantToLoad = "WITH waiting AS MATERIALIZED (SELECT tenant_id, MAX(seq) AS last FROM directory_outbox
+        WHERE loaded_ms IS NULL AND shipped_ms IS NULL AND (?1 IS NULL OR created_ms = ?1)
+        AND (?3 IS NULL OR tenant_id = ?3) GROUP BY tenant_id
+        ORDER BY MIN(loads + 10 * (kind IN ('key.created', 'recipient.added'))), MIN(seq) LIMIT ?2)
+        SELECT w.tenant_id AS owner, w.last, t.id, t.version, t.region FROM waiting w LEFT JOIN tenants t ON t.id = w.tenant_id
+        UNION SELECT w.tenant_id, w.last, t.id, t.version, t.region FROM waiting w JOIN directory_outbox o
+        ON o.tenant_id = w.tenant_id AND o.loaded_ms IS NULL AND o.shipped_ms IS NULL
+        JOIN recipients r ON r.environment IN ('live', 'test') AND r.address = o.subject JOIN tenants t ON t.id = r.taken_from";
+    /// Binds a time or null, a tenant, and a number: the ledgers hold the tenant's events up to that one since then, or were
+    /// tried once more.
+    EVENTS_LOADED: () = "UPDATE directory_outbox SET loaded_ms = ?1, loads = loads + 1
+        WHERE tenant_id = ?2 AND seq <= ?3 AND loaded_ms IS NULL AND shipped_ms IS NULL";
     /// Binds a time: events shipped before it.
     EVENTS_PURGE: () = "DELETE FROM directory_outbox WHERE shipped_ms IS NOT NULL AND shipped_ms < ?";
 
-    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, and the most keys of a
-    /// tenant; returns a row if that is not reached by those that hold, and the tenant is not being deleted.
+    /// Binds id, tenant, environment, name, hash, scopes, now, end, kind, end of its text, networks, the most keys of a
+    /// tenant, and the person or the key that makes it, or null for an operator. Returns a row if those that hold are fewer,
+    /// the tenant is not being deleted, and the maker may make it at this moment: a member in the role, or a key that is
+    /// neither revoked nor replaced nor expired.
     KEY_PUT: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms, kind,
         last_four, allow_list) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11
         WHERE (SELECT COUNT(*) FROM api_keys WHERE tenant_id = ?2 AND revoked_ms IS NULL
-        AND (grace_until_ms IS NULL OR grace_until_ms > ?7)) < ?12
+        AND (grace_until_ms IS NULL OR grace_until_ms > ?7) AND (expires_ms IS NULL OR expires_ms > ?7)) < ?12
+        AND (?13 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?2 AND m.person_id = ?13 AND (m.role = 'owner'
+        OR (m.role = 'developer' AND NOT instr(?6, 'manage')))) OR EXISTS (SELECT 1 FROM api_keys a
+        WHERE a.tenant_id = ?2 AND a.id = ?13 AND a.revoked_ms IS NULL AND a.grace_until_ms IS NULL
+        AND (a.expires_ms IS NULL OR a.expires_ms > ?7)))
         AND NOT EXISTS (SELECT 1 FROM deletions WHERE tenant_id = ?2 AND due_ms IS NOT NULL) RETURNING 1 AS present";
     /// Binds the same without the most keys: a key of a new tenant.
     KEY_PUT_FIRST: () = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
         kind, last_four, allow_list) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-    /// Binds id, hash, end of its text, now, tenant, the key that is replaced, and the most keys of a tenant; returns a row
-    /// if that key holds, was not replaced before, and those that hold are fewer.
+    /// Binds id, hash, end of its text, now, tenant, the key that is replaced, the most keys of a tenant, and who replaces
+    /// it, or null for an operator; returns a row if that key holds, was not replaced before, those that hold are fewer, and
+    /// whoever replaces it may do so at this moment, as in `KEY_PUT`.
     KEY_ROTATE: Present = "INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms,
         kind, last_four, allow_list, rotated_from) SELECT ?1, tenant_id, environment, name, ?2, scopes, ?4, expires_ms,
         kind, ?3, allow_list, id FROM api_keys WHERE tenant_id = ?5 AND id = ?6 AND revoked_ms IS NULL
         AND grace_until_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?4)
         AND (SELECT COUNT(*) FROM api_keys o WHERE o.tenant_id = ?5 AND o.revoked_ms IS NULL
-        AND (o.grace_until_ms IS NULL OR o.grace_until_ms > ?4)) < ?7 RETURNING 1 AS present";
+        AND (o.grace_until_ms IS NULL OR o.grace_until_ms > ?4) AND (o.expires_ms IS NULL OR o.expires_ms > ?4)) < ?7
+        AND (?8 IS NULL OR EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?5 AND m.person_id = ?8 AND (m.role = 'owner'
+        OR (m.role = 'developer' AND NOT instr(api_keys.scopes, 'manage')))) OR EXISTS (SELECT 1 FROM api_keys a
+        WHERE a.tenant_id = ?5 AND a.id = ?8 AND a.revoked_ms IS NULL AND a.grace_until_ms IS NULL
+        AND (a.expires_ms IS NULL OR a.expires_ms > ?4))) RETURNING 1 AS present";
+    /// Binds tenant, a person or a key, the scopes of a key as JSON, and now; returns a row if that maker may make such a key
+    /// at this moment, as in `KEY_PUT`.
+    KEY_MAKER: Present = "SELECT 1 AS present WHERE EXISTS (SELECT 1 FROM members m WHERE m.tenant_id = ?1
+        AND m.person_id = ?2 AND (m.role = 'owner' OR (m.role = 'developer' AND NOT instr(?3, 'manage'))))
+        OR EXISTS (SELECT 1 FROM api_keys a WHERE a.tenant_id = ?1 AND a.id = ?2 AND a.revoked_ms IS NULL
+        AND a.grace_until_ms IS NULL AND (a.expires_ms IS NULL OR a.expires_ms > ?4))";
     /// Binds a time, tenant, a key, and the key that replaces it: if that was written, the key holds until then.
     KEY_GRACE: () = "UPDATE api_keys SET grace_until_ms = ?1 WHERE tenant_id = ?2 AND id = ?3
         AND EXISTS (SELECT 1 FROM api_keys WHERE id = ?4)";
     /// Binds now and tenant: keys that were replaced and hold no longer are revoked.
     KEYS_END: () = "UPDATE api_keys SET revoked_ms = grace_until_ms WHERE grace_until_ms <= ? AND tenant_id = ?
         AND revoked_ms IS NULL";
-    /// Binds a tenant; returns its newest thousand keys and every one that is not revoked, the newest first.
+    /// Binds a tenant and now; returns its newest thousand keys and every one that holds, the newest first.
     KEYS_OF: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
-        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ?1 AND (revoked_ms IS NULL
+        rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ?1 AND ((revoked_ms IS NULL
+        AND (expires_ms IS NULL OR expires_ms > ?2))
         OR id IN (SELECT id FROM api_keys WHERE tenant_id = ?1 ORDER BY id DESC LIMIT 1000)) ORDER BY id DESC LIMIT 2000";
     /// Binds tenant and id; returns the key.
     KEY_GET: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
@@ -111,10 +153,12 @@ statements! {
     /// Binds tenant and a key's hash; returns the key.
     KEY_BY_HASH: KeyView = "SELECT id, environment, kind, name, last_four, scopes, allow_list, created_ms, expires_ms,
         rotated_from, grace_until_ms, revoked_ms, last_used_ms FROM api_keys WHERE tenant_id = ? AND hash = ?";
-    /// Binds tenant and environment; returns keys that are not revoked. One that was replaced ends with its grace time.
+    /// Binds tenant, environment and now; returns keys that are not revoked and have not expired. One that was replaced ends
+    /// with its grace time.
     KEYS_IN_FORCE: ApiKey = "SELECT id, name, hash, scopes, created_ms, CASE WHEN grace_until_ms IS NULL THEN expires_ms
         ELSE MIN(grace_until_ms, COALESCE(expires_ms, grace_until_ms)) END AS expires_ms, allow_list FROM api_keys
-        WHERE tenant_id = ? AND environment = ? AND revoked_ms IS NULL LIMIT 1000";
+        WHERE tenant_id = ?1 AND environment = ?2 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?3)
+        LIMIT 1000";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
         RETURNING 1 AS present";
@@ -156,9 +200,24 @@ statements! {
     /// Binds tenant, environment, now; returns the index of a child that nobody had.
     DERIVED_PUT: ChildRow =
         "INSERT INTO derived_recipients (tenant_id, environment, created_ms) VALUES (?, ?, ?) RETURNING id AS number";
+    /// Binds tenant, environment, now, and a time: a child that was asked for by then, and registered nowhere, is given again.
+    DERIVED_AGAIN: ChildRow = "UPDATE derived_recipients SET open_ms = ?3 WHERE id = (SELECT id FROM derived_recipients
+        WHERE tenant_id = ?1 AND environment = ?2 AND open_ms IS NOT NULL AND open_ms <= ?4 ORDER BY id LIMIT 1)
+        RETURNING id AS number";
+    /// Binds tenant, environment, now, and the most addresses that a tenant may have in force, those that are being derived
+    /// included; returns the index of a child that nobody had, unless that number is reached.
+    DERIVED_OPEN: ChildRow = "INSERT INTO derived_recipients (tenant_id, environment, created_ms, open_ms)
+        SELECT ?1, ?2, ?3, ?3 WHERE (SELECT COUNT(*) FROM recipients WHERE tenant_id = ?1 AND removed_ms IS NULL)
+        + (SELECT COUNT(*) FROM derived_recipients WHERE tenant_id = ?1 AND open_ms IS NOT NULL) < ?4
+        RETURNING id AS number";
+    /// Binds the index of a child: it is registered.
+    DERIVED_DONE: () = "UPDATE derived_recipients SET open_ms = NULL WHERE id = ?";
     /// Binds tenant; returns its addresses, removed ones too.
     RECIPIENTS_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
         WHERE tenant_id = ? ORDER BY environment, created_ms LIMIT 5000";
+    /// Binds tenant, environment, address; returns the address, removed or not.
+    RECIPIENT_OF: RecipientRow = "SELECT environment, address, only_on, proof, created_ms, removed_ms FROM recipients
+        WHERE tenant_id = ? AND environment = ? AND address = ?";
     /// Binds tenant and environment; returns its addresses.
     RECIPIENTS_IN_FORCE: AddressRow = "SELECT address, first_use, only_on FROM recipients
         WHERE tenant_id = ? AND environment = ? AND removed_ms IS NULL ORDER BY created_ms, address LIMIT 5000";
@@ -184,7 +243,9 @@ statements! {
     /// returns a row if the tenant has fewer.
     CHALLENGE_PUT: Present = "INSERT INTO recipient_challenges (nonce, tenant_id, environment, chain, address, service,
         created_ms, expires_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE (SELECT COUNT(*) FROM recipient_challenges
-        WHERE tenant_id = ?2 AND expires_ms > ?7) < ?9 RETURNING 1 AS present";
+        WHERE tenant_id = ?2 AND expires_ms > ?7 AND uses = 0 AND tries < ?10) < ?9
+        AND (SELECT COUNT(*) FROM recipient_challenges WHERE tenant_id = ?2 AND expires_ms > ?7) < ?11
+        RETURNING 1 AS present";
     /// Binds nonce, tenant, environment, chain, address, the most tries, now; counts a try, and returns the challenge if it
     /// holds and is of all these.
     CHALLENGE_TRY: ChallengeRow = "UPDATE recipient_challenges SET tries = tries + 1 WHERE nonce = ? AND tenant_id = ?
@@ -218,7 +279,25 @@ statements! {
         created_ms = CASE WHEN recipients.tenant_id <> excluded.tenant_id THEN excluded.created_ms
             ELSE recipients.created_ms END,
         tenant_id = excluded.tenant_id, added_by = excluded.added_by, first_use = 0, removed_ms = NULL
-        WHERE recipients.tenant_id = excluded.tenant_id OR recipients.first_use = 1 RETURNING 1 AS present";
+        WHERE recipients.tenant_id = excluded.tenant_id OR recipients.first_use = 1
+        OR (recipients.proof = 'erc1271' AND excluded.proof = 'eip191') RETURNING 1 AS present";
+    /// Binds tenant, environment, address, proof; returns as `tenant_id` the tenant that loses the address by the proof, or
+    /// lost it before, or null.
+    PROOF_LOSER: PreviousHolderRow = "SELECT CASE WHEN tenant_id <> ?1
+        AND (first_use = 1 OR (proof = 'erc1271' AND ?4 = 'eip191')) THEN tenant_id ELSE taken_from END AS tenant_id
+        FROM recipients WHERE environment = ?2 AND address = ?3";
+    /// Binds tenant, environment, address, proof, now: the tenant that loses the address has changed.
+    PROOF_LOSER_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ?5 WHERE id =
+        (SELECT tenant_id FROM recipients WHERE environment = ?2 AND address = ?3 AND tenant_id <> ?1
+        AND (first_use = 1 OR (proof = 'erc1271' AND ?4 = 'eip191')))";
+    /// Binds tenant, environment, address; returns the other tenant that has the address, or had it.
+    OTHER_HOLDER: PreviousHolderRow =
+        "SELECT tenant_id FROM recipients WHERE tenant_id <> ? AND environment = ? AND address = ?";
+    /// Binds tenant, environment, address and a JSON list of chains: the address is the default of none of them, if it is not
+    /// the tenant's.
+    DEFAULTS_LOST: () = "DELETE FROM default_recipients WHERE tenant_id = ?1 AND address = ?3
+        AND chain IN (SELECT value FROM json_each(?4)) AND NOT EXISTS (SELECT 1 FROM recipients
+        WHERE environment = ?2 AND address = ?3 AND tenant_id = ?1)";
     /// Binds tenant, chain, address, environment, and whether to replace another default; the address must be the tenant's
     /// on the chain. Returns a row if the default changes.
     DEFAULT_PUT_HELD: Present = "INSERT INTO default_recipients (tenant_id, chain, address) SELECT ?1, ?2, ?3
@@ -235,12 +314,13 @@ statements! {
     /// Binds a tenant; returns what it shows of itself.
     APPEARANCE_OF: AppearanceRow = "SELECT support_address, branding, tier FROM tenants WHERE id = ?";
     /// Binds whether to set the name, name, whether to set the support address, address, sanctions or null, whether to set
-    /// the branding, branding, now, id. Returns a row if there is such a tenant.
+    /// the branding, branding, now, id. Returns a row if something changes.
     TENANT_SETTINGS_PUT: Present = "UPDATE tenants SET
-        company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END,
-        support_address = CASE WHEN ? = 1 THEN ? ELSE support_address END, sanctions = COALESCE(?, sanctions),
-        branding = CASE WHEN ? = 1 THEN ? ELSE branding END, version = version + 1, updated_ms = ?
-        WHERE id = ? RETURNING 1 AS present";
+        company_name = CASE WHEN ?1 = 1 THEN ?2 ELSE company_name END,
+        support_address = CASE WHEN ?3 = 1 THEN ?4 ELSE support_address END, sanctions = COALESCE(?5, sanctions),
+        branding = CASE WHEN ?6 = 1 THEN ?7 ELSE branding END, version = version + 1, updated_ms = ?8
+        WHERE id = ?9 AND ((?1 = 1 AND company_name IS NOT ?2) OR (?3 = 1 AND support_address IS NOT ?4)
+        OR sanctions <> ?5 OR (?6 = 1 AND branding IS NOT ?7)) RETURNING 1 AS present";
 
     /// Binds tenant, environment, id; returns the body. The table holds what the builds before 0009 have shipped.
     RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";

@@ -5,11 +5,13 @@ use crate::app;
 use crate::app::App;
 use crate::clients;
 use crate::d1;
+use crate::d1::change::ChangesOf;
 use crate::directory_events;
 use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use futures_util::future::join3;
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::network::NETWORKS;
@@ -56,9 +58,10 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {
-            // A failure of one keeps no other waiting.
-            let (shipped, queued) = (directory_events::ship(app, now).await, mail::queue_again(app, now).await);
-            let deleted = erasure::go_on(app, now).await;
+            // No one of them waits for another, or fails with it.
+            let shipping = directory_events::carry_on(app, ChangesOf::All, now);
+            let (shipped, queued, deleted) =
+                join3(shipping, mail::queue_again(app, now), erasure::go_on(app, now)).await;
             Ok(shipped?.saturating_add(queued?).saturating_add(deleted?))
         }
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),

@@ -115,7 +115,7 @@ async fn read_request(
     let header = |name: &str| headers.get(name).ok().flatten();
     let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
     let max = u64::try_from(row.body_max).unwrap_or(u64::MAX);
-    if length.is_some_and(|length| length > max) {
+    if row.has_body() && length.is_some_and(|length| length > max) {
         return Err(too_large(row));
     }
     let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));

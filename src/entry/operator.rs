@@ -28,11 +28,14 @@ pub(super) async fn check_operator(
     if app.settings.is_admin_key(key) {
         return Ok(());
     }
-    let is_over = match app.operator_guard() {
+    // Before anything is awaited: requests that come at the same time are counted too.
+    isolate::note_wrong_key(network.clone(), false, now);
+    if let Some(guard) = app.operator_guard() {
         // If the platform's count fails, the isolate's holds.
-        Some(guard) => guard.limit(network.clone()).await.is_ok_and(|outcome| !outcome.success),
-        None => false,
-    };
-    isolate::note_wrong_key(network, is_over, now);
+        let is_over = guard.limit(network.clone()).await.is_ok_and(|outcome| !outcome.success);
+        if is_over {
+            isolate::note_wrong_key(network, true, now);
+        }
+    }
     Err(wrong())
 }

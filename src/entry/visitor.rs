@@ -43,7 +43,9 @@ pub(super) async fn read_visitor(
         Some(role) => Some(open_session(app, &cookies, role, now).await?),
         None => None,
     };
-    Ok(Visitor { cookies, session })
+    let is_navigation = header("sec-fetch-mode").is_none_or(|mode| mode == "navigate");
+    let is_own_page = header("sec-fetch-site").is_none_or(|site| site == "same-origin" || site == "none");
+    Ok(Visitor { cookies, session, is_navigation, is_own_page })
 }
 
 fn no_session() -> Fault {

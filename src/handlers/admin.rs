@@ -1,19 +1,20 @@
 //! The operators' routes. A change is written to the directory, then loaded by both ledgers of the tenant, and answered
 //! only after both have acknowledged it.
 
-use super::directory::{first_keys, reload_ledgers};
+use super::directory::{first_keys, reload_ledgers, reload_tenant};
 use super::keys;
 use crate::app;
 use crate::app::App;
 use crate::d1;
 use crate::d1::FirstRows;
 use crate::d1::change::{Actor, Change};
+use crate::d1::deletions;
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use serde::Serialize;
 use x402_api::ApiReply;
 use x402_api::admin;
-use x402_api::admin::{NewAddress, RECIPIENTS_MAX, RecipientAlone, TenantAlone, TenantCreated};
+use x402_api::admin::{NewAddress, RecipientAlone, TenantAlone, TenantCreated, check_room};
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
@@ -61,8 +62,7 @@ pub(super) async fn reload_previous_holders(
     losers: Vec<TenantId>,
 ) -> Result<(), Fault> {
     for loser in losers {
-        let (_, version) = d1::read_tenant(&app.db()?, loser).await?;
-        reload_ledgers(app, incoming, loser, version, None).await?;
+        reload_tenant(app, incoming, loser).await?;
     }
     Ok(())
 }
@@ -102,10 +102,17 @@ pub(super) async fn read_tenant(app: &App, incoming: &IncomingRequest) -> Result
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
 }
 
+/// Checks that a tenant was not deleted.
+async fn check_not_erased(app: &App, tenant: TenantId) -> Result<(), Fault> {
+    let deletion = deletions::read_deletion(&app.db()?, tenant).await?;
+    deletion.map_or(Ok(()), |row| row.deletion.check_not_erased())
+}
+
 /// `PATCH /v1/admin/tenants/{id}`.
 pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = tenant_of(incoming)?;
     let wanted = admin::tenant_change(&incoming.body)?;
+    check_not_erased(app, id).await?;
     let named = wanted.named();
     let made = match named.is_empty() && !wanted.recipients.is_empty() {
         true => None,
@@ -134,7 +141,7 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
 
 /// `GET …/api-keys`: without the keys' texts.
 pub(super) async fn list_keys(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    keys::list(app, tenant_of(incoming)?).await
+    keys::list(app, tenant_of(incoming)?, None).await
 }
 
 /// `POST …/api-keys`: the text is shown once.
@@ -200,9 +207,12 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
     let tenant = tenant_of(incoming)?;
     let new = admin::new_recipient(&incoming.body)?;
     let db = app.db()?;
-    if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
-        return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
-    }
+    check_not_erased(app, tenant).await?;
+    let wanted = match &new.address {
+        NewAddress::Given(address) => Some((address, new.network.environment)),
+        NewAddress::Derived => None,
+    };
+    check_room(&d1::list_recipients(&db, tenant).await?, wanted)?;
     let mut deriving = RecipientDeriver::new(app, tenant, incoming.now);
     let address = deriving.address(new.network, new.address, "address").await?;
     let made = addition(incoming, tenant, new.network, &address)?;
@@ -210,8 +220,7 @@ pub(super) async fn create_recipient(app: &App, incoming: &IncomingRequest) -> R
         .await
         .map_err(|fault| if fault.code == ErrorCode::RecipientTaken { fault.at("address") } else { fault })?;
     reload_previous_holders(app, incoming, losers).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
+    reload_tenant(app, incoming, tenant).await?;
     let recipient = one_recipient(app, tenant, &address, Some(new.network.environment)).await?;
     Ok(ApiReply::json(201, &RecipientAlone { recipient }))
 }
@@ -238,8 +247,7 @@ pub(super) async fn remove_recipient(app: &App, incoming: &IncomingRequest) -> R
     let db = app.db()?;
     let made = change(incoming, tenant, AuditAction::RecipientRetired, address.to_string())?;
     d1::remove_recipient(&db, &made.of(environment)).await?;
-    let (_, version) = d1::read_tenant(&db, tenant).await?;
-    reload_ledgers(app, incoming, tenant, version, None).await?;
+    reload_tenant(app, incoming, tenant).await?;
     Ok(ApiReply::json(200, &RecipientAlone { recipient: one_recipient(app, tenant, &address, None).await? }))
 }
 

@@ -6,13 +6,20 @@ use crate::request::IncomingRequest;
 use x402_api::ApiReply;
 use x402_api::audit::{AuditQuery, csv_of, next_query, read_audit_query};
 use x402_api::records::{ListPage, read_page_query};
-use x402_chain::id::AuditId;
+use x402_chain::id::{AuditId, TenantId};
+use x402_chain::network::Environment;
 use x402_core::error::Fault;
 
 /// The most entries of an export; `Link` names the next part. Their text stays below 10 MB.
 const EXPORT_MAX: usize = 5_000;
 /// Entries that are read at once.
 const READ_MAX: u64 = 1_000;
+
+/// What of the log the caller sees: a session all of it, a key what is about its environment, and a live one what is about
+/// the tenant as a whole.
+fn seen_by(incoming: &IncomingRequest) -> Result<(TenantId, Option<Environment>), Fault> {
+    Ok((incoming.tenant()?, incoming.environment()))
+}
 
 /// `GET /v1/audit-log`.
 pub(super) async fn list_audit(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
@@ -22,7 +29,7 @@ pub(super) async fn list_audit(app: &App, incoming: &IncomingRequest) -> Result<
         return export(app, incoming, &wanted, page.before).await;
     }
     let limit = u64::from(page.limit).saturating_add(1);
-    let rows = change::list_audit(&app.db()?, incoming.tenant()?, &wanted, (page.before.as_deref(), limit)).await?;
+    let rows = change::list_audit(&app.db()?, seen_by(incoming)?, &wanted, (page.before.as_deref(), limit)).await?;
     let entries = rows.into_iter().map(|row| row.entry).collect();
     Ok(ApiReply::json(200, &ListPage::of(entries, page.limit, |entry| entry.id.clone())))
 }
@@ -34,10 +41,10 @@ async fn export(
     wanted: &AuditQuery,
     mut before: Option<String>,
 ) -> Result<ApiReply, Fault> {
-    let (db, tenant, mut entries) = (app.db()?, incoming.tenant()?, Vec::new());
+    let (db, seen, mut entries) = (app.db()?, seen_by(incoming)?, Vec::new());
     let mut is_more = true;
     while is_more && entries.len() < EXPORT_MAX {
-        let rows = change::list_audit(&db, tenant, wanted, (before.as_deref(), READ_MAX)).await?;
+        let rows = change::list_audit(&db, seen, wanted, (before.as_deref(), READ_MAX)).await?;
         is_more = u64::try_from(rows.len()).is_ok_and(|read| read >= READ_MAX);
         entries.extend(rows.into_iter().map(|row| row.entry));
         before = entries.last().map(|entry| entry.id.clone());

@@ -3,6 +3,7 @@
 use super::directory::reload_tenant;
 use crate::app;
 use crate::app::App;
+use crate::d1::change::has_unshipped;
 use crate::d1::deletions::{self, NewDeletion};
 use crate::mail;
 use crate::request::IncomingRequest;
@@ -83,13 +84,20 @@ pub(super) async fn confirm(app: &App, incoming: &IncomingRequest) -> Result<Api
 pub(super) async fn undo(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let session = incoming.session()?;
     session.check_served()?;
-    deletion_of(app, session.tenant).await?.undo(incoming.now)?;
-    // The timed job forgets the tenant then: no ledger may still take its old keys.
-    close_ledgers(app, incoming, session.tenant).await?;
-    let made = incoming.change(AuditAction::DeletionUndone, session.tenant.to_string())?;
-    if !deletions::undo(&app.db()?, &made).await? {
-        deletion_of(app, session.tenant).await?.undo(incoming.now)?;
-        return Err(Fault::new(ErrorCode::LedgerUnavailable, "the deletion changed at the same time").after(1));
+    let db = app.db()?;
+    match deletion_of(app, session.tenant).await?.undo(incoming.now) {
+        Ok(_) => {
+            let made = incoming.change(AuditAction::DeletionUndone, session.tenant.to_string())?;
+            if !deletions::undo(&db, &made).await? {
+                deletion_of(app, session.tenant).await?.undo(incoming.now)?;
+                return Err(Fault::new(ErrorCode::LedgerUnavailable, "the deletion changed at the same time").after(1));
+            }
+        }
+        // The same request again, after a ledger was away or the answer was lost.
+        Err(fault) if fault.code == ErrorCode::NotFound && has_unshipped(&db, session.tenant).await? => {}
+        Err(fault) => return Err(fault),
     }
+    // Ledgers that are away load it by the timed job: the old keys stay dead in them too.
+    reload_tenant(app, incoming, session.tenant).await?;
     Ok(ApiReply::json(200, &DeletionUndone { undone_at: incoming.now.rfc3339() }))
 }

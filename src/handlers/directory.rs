@@ -68,7 +68,17 @@ pub(super) fn first_keys(
     Ok((FirstKeys { live, test }, [live_put, test_put]))
 }
 
-/// Makes both ledgers load the directory's copy; an error means that one may not have done so.
+/// A change is stored, and a ledger may not have loaded it. [`crate::directory_events`] makes it load the change.
+fn not_loaded() -> Fault {
+    let detail = "the change is stored, but a ledger has not loaded it yet: it takes effect within minutes, or when the \
+                  same request is answered with success";
+    Fault::new(ErrorCode::ChangeNotLoaded, detail).after(1)
+}
+
+/// Makes both ledgers load the directory's copy, after a change is stored.
+///
+/// # Errors
+/// `CHANGE_NOT_LOADED`: one may not have done so.
 pub(super) async fn reload_ledgers(
     app: &App,
     incoming: &IncomingRequest,
@@ -80,11 +90,6 @@ pub(super) async fn reload_ledgers(
         let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Reload { version });
         clients::ledger::call_ledger(app, &envelope, region).await
     };
-    let not_loaded = || {
-        let detail = "the change is stored, but a ledger has not loaded it yet: it takes effect within minutes, or when \
-                      the same request is answered with success";
-        Fault::new(ErrorCode::LedgerUnavailable, detail).after(1)
-    };
     for response in join_all(Environment::ALL.map(one)).await {
         match response {
             Ok(response) if response.is_done() => {}
@@ -95,8 +100,12 @@ pub(super) async fn reload_ledgers(
     Ok(())
 }
 
-/// Makes both ledgers load the directory's present copy of a tenant.
+/// Makes both ledgers load the directory's present copy of a tenant, after a change is stored.
+///
+/// # Errors
+/// `CHANGE_NOT_LOADED`, also where the directory fails.
 pub(super) async fn reload_tenant(app: &App, incoming: &IncomingRequest, tenant: TenantId) -> Result<(), Fault> {
-    let (_, version) = d1::read_tenant(&app.db()?, tenant).await?;
+    let read = d1::read_tenant(&app.db()?, tenant).await;
+    let (_, version) = read.map_err(|fault| not_loaded().because(fault.cause().unwrap_or(&fault.detail)))?;
     reload_ledgers(app, incoming, tenant, version, None).await
 }

@@ -148,7 +148,7 @@ async fn process_payment(
 ) -> Result<(OutgoingResponse, Option<ReadyPayment>), Fault> {
     let caller = incoming.caller()?;
     let body = x402::X402Body::parse(&incoming.body)
-        .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body must be a JSON object").because(error))?;
+        .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body must be a JSON object").because_json(&error))?;
     check_rate_guard(app, &caller).await?;
     let read = x402::read(&body);
     let asked = initial_request(new_request(incoming, &caller, verb)?, read.as_ref(), &app.settings);

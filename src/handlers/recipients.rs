@@ -1,6 +1,6 @@
 //! The addresses at which a tenant is paid, registered by itself: with a proof, or derived.
 
-use super::admin::{RecipientDeriver, one_recipient, reload_previous_holders};
+use super::admin::{one_recipient, reload_previous_holders};
 use super::directory::reload_tenant;
 use crate::app;
 use crate::app::App;
@@ -14,14 +14,14 @@ use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
 use x402_api::ApiReply;
-use x402_api::admin::{NewAddress, RECIPIENTS_MAX, RecipientAlone, RecipientView};
+use x402_api::admin::{RECIPIENTS_MAX, RecipientAlone, RecipientView, check_room};
 use x402_api::body::invalid;
 use x402_api::recipients::{
     AddressProof, ChallengeView, RecipientAdded, challenge, default_for, invalid_proof, proven_recipient,
 };
 use x402_api::records::ListPage;
 use x402_chain::address::{Address, Family};
-use x402_chain::confirm::VerdictBasis;
+use x402_chain::id::AuditId;
 use x402_chain::network::{Environment, Network};
 use x402_chain::ownership::{Ownership, ProofKind, check_ownership};
 use x402_chain::svm::{TokenAccountState, read_token_account, token_account, token_balance_call};
@@ -93,19 +93,19 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
         && proofs::has_proven(&db, nonce, (tenant, network, &proof.address), incoming.now).await?
     {
         // The answer to the same request was lost.
-        return added(app, incoming, network, &proof.address).await;
+        let recipient = one_recipient(app, tenant, &proof.address, Some(network.environment)).await?;
+        return added(app, incoming, network, (&proof.address, recipient)).await;
     }
-    if d1::list_recipients(&db, tenant).await?.len() >= RECIPIENTS_MAX {
-        return Err(invalid("address", &format!("is one too many: a tenant can have {RECIPIENTS_MAX} addresses")));
-    }
-    let (address, nonce, kind) = match new.proof {
+    let held = d1::list_recipients(&db, tenant).await?;
+    check_room(&held, new.proof.as_ref().map(|proof| (&proof.address, network.environment)))?;
+    let (address, nonce, kind, child) = match new.proof {
         Some(proof) => {
             let kind = check_proof(app, incoming, network, &proof).await?;
-            (proof.address, proof.nonce, Some(kind))
+            (proof.address, proof.nonce, Some(kind), None)
         }
         None => {
-            let mut deriving = RecipientDeriver::new(app, tenant, incoming.now);
-            (deriving.address(network, NewAddress::Derived, "address").await?, None, None)
+            let (address, child) = derive(app, incoming, network).await?;
+            (address, None, None, Some(child))
         }
     };
     let registration = Registration {
@@ -114,30 +114,43 @@ pub(super) async fn add_recipient(app: &App, incoming: &IncomingRequest) -> Resu
         proof: kind.map_or(DERIVED, ProofKind::name),
         only_here: kind == Some(ProofKind::Erc1271),
         nonce,
+        child,
+        loss: AuditId::new(incoming.now, app::random()?),
         default: new.default,
     };
     let made = incoming.change(AuditAction::RecipientAdded, address.to_string())?;
     let made = made.of(network.environment).detail(network.key);
-    let losers = proofs::register(&db, &registration, &made).await?.ok_or_else(|| {
+    let registered = proofs::register(&db, &registration, &made).await?.ok_or_else(|| {
         let detail = "the address belongs, or belonged, to another tenant in this environment";
         Fault::new(ErrorCode::RecipientTaken, detail).at("address")
     })?;
     // Where a ledger is not reached, `directory_events` makes it load the change.
-    let _ = reload_previous_holders(app, incoming, losers).await;
-    added(app, incoming, network, &address).await
+    let _ = reload_previous_holders(app, incoming, registered.losers).await;
+    added(app, incoming, network, (&address, registered.recipient)).await
 }
 
-/// The answer about an address that is registered. A ledger that is not reached is no error: `derive` would make another
-/// address if it were repeated.
+/// An address of the operator's key, with its index.
+async fn derive(app: &App, incoming: &IncomingRequest, network: &Network) -> Result<(Address, u32), Fault> {
+    let (db, tenant) = (app.db()?, incoming.tenant()?);
+    let (view, _) = d1::read_tenant(&db, tenant).await?;
+    view.tier.check_derivation()?;
+    let xpub = app.settings.xpub().ok_or_else(|| invalid("address", "cannot be derived: EVM_XPUB is not set"))?;
+    let of = (tenant, network.environment);
+    let child = proofs::open_child(&db, of, RECIPIENTS_MAX, incoming.now).await?;
+    let child = child.ok_or_else(|| invalid("address", "is one too many, with those that are being derived"))?;
+    let address = xpub.address(child).ok_or_else(|| Fault::internal("a derived public key has no address"))?;
+    Ok((address, child))
+}
+
+/// The answer about an address that is registered, as it was written. A ledger that is not reached is no error, nor a
+/// directory that fails from here on: `derive` would make another address if it were repeated.
 async fn added(
     app: &App,
     incoming: &IncomingRequest,
     network: &'static Network,
-    address: &Address,
+    (address, recipient): (&Address, RecipientView),
 ) -> Result<ApiReply, Fault> {
-    let tenant = incoming.tenant()?;
-    let in_force = reload_tenant(app, incoming, tenant).await.is_ok();
-    let recipient = one_recipient(app, tenant, address, Some(network.environment)).await?;
+    let in_force = reload_tenant(app, incoming, incoming.tenant()?).await.is_ok();
     let account = match token_account(network, address) {
         Some(account) => Some((account, token_account_state(app, network, &account).await)),
         None => None,
@@ -173,17 +186,16 @@ async fn check_proof(
     };
     let message = asked.message();
     let providers = app.settings.providers(network);
-    let decided = rpc::decide_by_providers(network, &providers, None, |facts| {
+    // An address that is given to the wrong tenant is paid to the wrong one: a node alone is not believed.
+    let decided = rpc::decide_by_agreement(network, &providers, |facts| {
         check_ownership(network, &proof.address, &message, &proof.signature, facts)
     });
     match decided.await {
-        Some((Ownership::Proven(kind), _)) => Ok(kind),
-        Some((Ownership::Refused(why), _)) => Err(invalid_proof(why).at("signature")),
-        Some((Ownership::RefusedByChain(why), basis)) if basis != VerdictBasis::Unconfirmed => {
-            Err(invalid_proof(why).at("signature"))
-        }
-        Some((Ownership::RefusedByChain(_), _)) | None => {
-            let detail = "no provider of the chain gave a usable answer about the contract at the address";
+        Some(Ownership::Proven(kind)) => Ok(kind),
+        Some(Ownership::Refused(why)) => Err(invalid_proof(why).at("signature")),
+        None => {
+            let detail =
+                "the chain's providers gave no usable answer about the contract at the address, or different ones";
             Err(Fault::new(ErrorCode::ChainUnavailable, detail).after(2))
         }
     }
@@ -216,7 +228,7 @@ async fn named(app: &App, incoming: &IncomingRequest) -> Result<(Address, Vec<Re
 pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = incoming.tenant()?;
     let network = default_for(&incoming.body)?;
-    let (address, all) = named(app, incoming).await?;
+    let (address, mut all) = named(app, incoming).await?;
     let is_own = all.iter().any(|each| {
         let covers = each.only_on.as_ref().is_none_or(|chains| chains.iter().any(|chain| chain == network.key));
         each.environment == network.environment && each.removed_at.is_none() && covers
@@ -231,7 +243,12 @@ pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> R
     let made = made.of(network.environment).detail(network.key);
     proofs::put_default(&app.db()?, (network, &address), &made).await?;
     reload_tenant(app, incoming, tenant).await?;
-    let recipient = one_recipient(app, tenant, &address, Some(network.environment)).await?;
+    all.retain(|each| each.environment == network.environment);
+    let mut recipient = all.pop().ok_or_else(|| Fault::new(ErrorCode::NotFound, "no such recipient"))?;
+    if !recipient.default_for.iter().any(|chain| chain == network.key) {
+        recipient.default_for.push(network.key.to_owned());
+        recipient.default_for.sort();
+    }
     Ok(ApiReply::json(200, &RecipientAlone { recipient }))
 }
 
@@ -239,13 +256,13 @@ pub(super) async fn change_recipient(app: &App, incoming: &IncomingRequest) -> R
 /// tenant.
 pub(super) async fn retire_recipient(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let tenant = incoming.tenant()?;
-    let (address, all) = named(app, incoming).await?;
-    let environments: Vec<Environment> = all.iter().map(|each| each.environment).collect();
-    for environment in environments {
-        let made = incoming.change(AuditAction::RecipientRetired, address.to_string())?.of(environment);
-        proofs::retire(&app.db()?, environment, &made).await?;
+    let (address, mut data) = named(app, incoming).await?;
+    for each in &mut data {
+        let made = incoming.change(AuditAction::RecipientRetired, address.to_string())?.of(each.environment);
+        proofs::retire(&app.db()?, each.environment, &made).await?;
+        each.removed_at.get_or_insert_with(|| incoming.now.rfc3339());
+        each.default_for.clear();
     }
     reload_tenant(app, incoming, tenant).await?;
-    let (_, data) = named(app, incoming).await?;
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }

@@ -3,6 +3,7 @@
 use super::directory::reload_tenant;
 use crate::app::App;
 use crate::d1;
+use crate::d1::change::has_unshipped;
 use crate::d1::{deletions, settings};
 use crate::request::IncomingRequest;
 use x402_api::ApiReply;
@@ -34,8 +35,10 @@ pub(super) async fn change_own_tenant(app: &App, incoming: &IncomingRequest) -> 
     }
     if let Some(names) = changed(&new) {
         let made = incoming.change(AuditAction::TenantUpdated, tenant.to_string())?.detail(names);
-        settings::put_settings(&db, &new, &made).await?;
-        reload_tenant(app, incoming, tenant).await?;
+        // The ledgers may not have loaded an equal change before.
+        if settings::put_settings(&db, &new, &made).await? || has_unshipped(&db, tenant).await? {
+            reload_tenant(app, incoming, tenant).await?;
+        }
     }
     Ok(ApiReply::json(200, &OwnTenantAlone { tenant: own_tenant(app, tenant).await? }))
 }

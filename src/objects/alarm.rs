@@ -1,6 +1,7 @@
 //! What the alarms of objects share.
 
 use crate::app;
+use std::cell::Cell;
 use std::time::Duration;
 use worker::Delay;
 use x402_chain::time::UnixMillis;
@@ -31,5 +32,30 @@ impl PacedWork {
     pub(crate) async fn pause(&mut self) {
         Delay::from(Duration::from_millis(1)).await;
         self.since = app::now();
+    }
+}
+
+/// Counts pieces of an object's work that are not over.
+#[derive(Default)]
+pub(crate) struct Working(Cell<u32>);
+
+/// A piece of work, until it is dropped.
+pub(crate) struct WorkGuard<'a>(&'a Working);
+
+impl Working {
+    /// Begins a piece of work.
+    pub(crate) fn begin(&self) -> WorkGuard<'_> {
+        self.0.set(self.0.get().saturating_add(1));
+        WorkGuard(self)
+    }
+
+    pub(crate) const fn is_busy(&self) -> bool {
+        self.0.get() > 0
+    }
+}
+
+impl Drop for WorkGuard<'_> {
+    fn drop(&mut self) {
+        self.0.0.set(self.0.0.get().saturating_sub(1));
     }
 }

@@ -3,6 +3,7 @@
 
 mod account;
 mod alarm;
+mod erase;
 mod finality;
 mod finality_blocks;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -24,6 +25,7 @@ mod verify;
 use crate::app;
 use crate::app::db;
 use crate::d1;
+use crate::objects::alarm::Working;
 use crate::request::fault_reply;
 use crate::response::object_response;
 use reply::LedgerOutput;
@@ -38,7 +40,7 @@ use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::{ErrorCode, Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::outbox::walk::FRONT;
@@ -115,6 +117,8 @@ pub struct TenantLedger {
     /// The time of the next alarm, as far as this instance knows.
     alarm_at: Cell<Option<UnixMillis>>,
     opened: Cell<bool>,
+    /// Work that has awaited something, and may store what it had read before.
+    working: Working,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
     /// The last entry of the outbox that was looked at, or its front.
@@ -128,7 +132,8 @@ impl DurableObject for TenantLedger {
         let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
         let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
         let outbox_after = Cell::new(FRONT);
-        Self { state, env, memory, alarm_at, opened, parked_returned, outbox_after, purge }
+        let working = Working::default();
+        Self { state, env, memory, alarm_at, opened, working, parked_returned, outbox_after, purge }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -148,7 +153,8 @@ impl DurableObject for TenantLedger {
             }
             Err(error) => {
                 let asked = ProblemContext { origin: "", path: "", request_id: app::request_id(now) };
-                let fault = Fault::other_version(format!("a ledger could not read its message: {error}"));
+                let fault =
+                    Fault::other_version(format!("a ledger could not read its message: {}", json_place(&error)));
                 object_response(fault_reply(&fault, asked), asked.request_id, CrossOrigin::Refused)
             }
         }
@@ -205,6 +211,7 @@ impl TenantLedger {
                 self.flush(now, wanted).await
             }
             LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
+            LedgerMessage::Erase => self.erase_texts().await,
             LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
             LedgerMessage::BenchRow { id } => self.bench_row(id).map(|()| LedgerOutput::done()),

@@ -14,6 +14,7 @@ mod store;
 mod take;
 
 use crate::app;
+use crate::objects::alarm::Working;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -21,7 +22,7 @@ use store::RecordsStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
 use x402_chain::id::VerificationId;
 use x402_chain::time::{Period, UnixMillis};
-use x402_core::error::Fault;
+use x402_core::error::{Fault, json_place};
 use x402_core::messages::records::{RecordsEnvelope, RecordsMessage, RecordsPage, RecordsQuery, RecordsReply};
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind};
@@ -35,6 +36,8 @@ pub struct Records {
     env: Env,
     /// Whether the schema is up to date, as far as this instance knows.
     opened: Cell<bool>,
+    /// Alarms and erasures that are not over.
+    working: Working,
     /// The time of the next alarm, as far as this instance knows.
     alarm_at: Cell<Option<UnixMillis>>,
 }
@@ -55,14 +58,16 @@ const OWNER: &str = "owner";
 
 impl DurableObject for Records {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, opened: Cell::new(false), alarm_at: Cell::new(None) }
+        Self { state, env, opened: Cell::new(false), working: Working::default(), alarm_at: Cell::new(None) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let body = request.text().await?;
         let reply = match serde_json::from_str(&body) {
             Ok(envelope) => self.answer(envelope, app::now()).await,
-            Err(error) => Err(Fault::internal(format!("a records object could not read its message: {error}"))),
+            Err(error) => {
+                Err(Fault::internal(format!("a records object could not read its message: {}", json_place(&error))))
+            }
         };
         let reply = reply.unwrap_or_else(|fault| {
             event(TelemetryKind::RecordsFailed, &[TelemetryField::Cause(&fault)]);
@@ -89,6 +94,7 @@ impl Records {
             RecordsMessage::Page(query) => self.page(query).map(RecordsReply::Page),
             RecordsMessage::ReadEvent { id } => self.read_event(*id).map(RecordsReply::Event),
             RecordsMessage::PageEvents(query) => self.page_events(query).map(RecordsReply::Events),
+            RecordsMessage::Erase => self.erase().await,
         }
     }
 
@@ -104,6 +110,24 @@ impl Records {
         store.make_schema()?;
         self.opened.set(true);
         Ok(true)
+    }
+
+    /// Deletes all that is stored, once the directory has its totals.
+    async fn erase(&self) -> Result<RecordsReply, Fault> {
+        if !self.open_stored()? {
+            return Ok(RecordsReply::Erased);
+        }
+        if self.working.is_busy() {
+            // An alarm that archives would write what it has read.
+            return Ok(RecordsReply::Archiving);
+        }
+        let _working = self.working.begin();
+        if let Some(month) = self.store().state::<RecordsOwner>(OWNER)? {
+            self.copy_totals(&month).await?;
+        }
+        self.opened.set(false);
+        self.state.storage().delete_all().await.map_err(Fault::internal)?;
+        Ok(RecordsReply::Erased)
     }
 
     fn read(&self, id: VerificationId) -> Result<Option<RecordCopy>, Fault> {
@@ -137,7 +161,7 @@ impl Records {
 
 /// Reads a stored record.
 fn record_of(body: &[u8]) -> Result<RecordCopy, Fault> {
-    serde_json::from_str(&unpack(body)?).map_err(Fault::internal)
+    serde_json::from_str(&unpack(body)?).map_err(Fault::internal_json)
 }
 
 /// A line's size with its line break, and the line compressed: what is stored of a record or an event.

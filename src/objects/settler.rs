@@ -33,7 +33,7 @@ use x402_chain::address::{Family, TxId};
 use x402_chain::network::{Network, by_key};
 use x402_chain::signer::Signer;
 use x402_chain::time::UnixMillis;
-use x402_core::error::Fault;
+use x402_core::error::{Fault, json_place};
 use x402_core::messages::MessageHead;
 use x402_core::messages::settler::SettlerReply;
 use x402_core::settlement::flight;
@@ -132,7 +132,7 @@ impl DurableObject for Settler {
         let body = request.text().await?;
         let reply = match serde_json::from_str(&body) {
             Ok(message) => self.run_order(message).await,
-            Err(error) => Err(Fault::internal(format!("a settler could not read its message: {error}"))),
+            Err(error) => Err(Fault::internal(format!("a settler could not read its message: {}", json_place(&error)))),
         };
         let reply = reply.unwrap_or_else(|fault| {
             event(TelemetryKind::SettlerFailed, &[TelemetryField::Cause(&fault)]);

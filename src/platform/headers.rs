@@ -6,7 +6,6 @@
 //! Upstream: <https://github.com/wasm-bindgen/wasm-bindgen/issues/1205>
 
 use serde::Serialize;
-use std::collections::BTreeMap;
 use wasm_bindgen::{JsCast, JsValue};
 use worker::js_sys;
 use worker::web_sys::{Headers, ResponseInit};
@@ -15,7 +14,7 @@ use worker::web_sys::{Headers, ResponseInit};
 #[derive(Serialize)]
 struct ResponseInitJson<'a> {
     status: u16,
-    headers: BTreeMap<&'a str, &'a str>,
+    headers: Vec<(&'a str, &'a str)>,
 }
 
 fn parse_js(value: &impl Serialize) -> worker::Result<JsValue> {
@@ -26,14 +25,18 @@ fn parse_js(value: &impl Serialize) -> worker::Result<JsValue> {
 ///
 /// # Errors
 /// Where the platform refuses it.
-pub(crate) fn response_init(status: u16, headers: BTreeMap<&str, &str>) -> worker::Result<ResponseInit> {
-    Ok(parse_js(&ResponseInitJson { status, headers })?.unchecked_into())
+pub(crate) fn response_init<'a>(
+    status: u16,
+    headers: impl Iterator<Item = (&'a str, &'a str)>,
+) -> worker::Result<ResponseInit> {
+    Ok(parse_js(&ResponseInitJson { status, headers: headers.collect() })?.unchecked_into())
 }
 
 /// The headers as the platform's object.
 ///
 /// # Errors
 /// Where the platform refuses a name or a value.
-pub(crate) fn headers_object(headers: &BTreeMap<&str, &str>) -> worker::Result<Headers> {
-    Ok(Headers::new_with_record_from_str_to_str(parse_js(headers)?.unchecked_ref())?)
+pub(crate) fn headers_object<'a>(headers: impl Iterator<Item = (&'a str, &'a str)>) -> worker::Result<Headers> {
+    let headers: Vec<(&str, &str)> = headers.collect();
+    Ok(Headers::new_with_str_sequence_sequence(&parse_js(&headers)?)?)
 }

@@ -13,6 +13,7 @@ use x402_chain::breaker::AttemptOutcome;
 use x402_chain::confirm::{NextStep, NodeAnswer, NodeHeight, NodeVerdict, StateDecision, VerdictBasis, next_step};
 use x402_chain::facts::{Call, Facts, Undecided};
 use x402_chain::network::Network;
+use x402_chain::quorum::agreed_answer;
 use x402_chain::reader;
 use x402_chain::reader::{head_call, read_head};
 use x402_chain::trace::{Party, PartyFacts};
@@ -80,6 +81,35 @@ pub(crate) async fn decide_by_providers<T: StateDecision>(
             }
         }
     }
+}
+
+/// Lets a rule decide on each provider's own answers, until two providers lead to the same decision; that of the only
+/// provider that is configured counts alone. `None` where no two agree, or the time is over.
+pub(crate) async fn decide_by_agreement<T: PartialEq>(
+    network: &'static Network,
+    providers: &[&str],
+    rule: impl Fn(&Facts) -> Result<T, Undecided>,
+) -> Option<T> {
+    let began = now();
+    let first = match rule(&Facts::new()) {
+        // No provider was needed.
+        Ok(decided) => return Some(decided),
+        Err(Undecided::Missing(calls)) => calls,
+        Err(Undecided::Malformed(_)) => return None,
+    };
+    let mut decisions = Vec::new();
+    for url in order_providers(providers, began).into_iter().filter_map(|place| providers.get(place).copied()) {
+        if now().since(began) >= DEADLINE_MS {
+            return None;
+        }
+        let (decided, _) = ask_one_provider(Provider { network, url, shares: None }, (&first, false), &rule).await;
+        decisions.extend(decided);
+        if agreed_answer(&decisions, providers.len()).is_some() {
+            // It is the last one: the others had agreed on nothing.
+            return decisions.pop();
+        }
+    }
+    None
 }
 
 /// The answers of one provider to a round of calls: of the first in order, or of the next one where it fails. `None` where

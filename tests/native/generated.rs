@@ -137,7 +137,7 @@ fn the_chains_and_tiers_are_documented() {
     text.push_str(&settling());
     text.push_str(&computing());
     check("docs/reference/networks.md", &text);
-    let head = "| tier | a month | verifications a month | a minute / an hour | live chains | branding |";
+    let head = "| tier | a month | verifications a month | a minute / an hour | live chains | branding | OIDC |";
     let mut text = format!("# Tiers\n\n{head}\n|---|---|---|---|---|---|\n");
     for plan in PLANS {
         let month = plan.limits.per_month.map_or("unlimited".to_owned(), |limit| limit.to_string());
@@ -146,8 +146,10 @@ fn the_chains_and_tiers_are_documented() {
             TierChains::Only(keys) => keys.join(", "),
         };
         let (minute, hour) = (plan.limits.per_minute, plan.limits.per_hour);
-        let (name, price, branding) = (plan.name, plan.price_usd, if plan.branding { "yes" } else { "no" });
-        writeln!(text, "| {name} | ${price} | {month} | {minute} / {hour} | {chains} | {branding} |").expect("text");
+        let (name, price) = (plan.name, plan.price_usd);
+        let [branding, oidc] = [plan.branding, plan.oidc].map(|has| if has { "yes" } else { "no" });
+        writeln!(text, "| {name} | ${price} | {month} | {minute} / {hour} | {chains} | {branding} | {oidc} |")
+            .expect("text");
     }
     check("docs/reference/tiers.md", &text);
 }

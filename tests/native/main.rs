@@ -17,6 +17,7 @@ mod fixtures;
 mod generated;
 mod links;
 mod migrations;
+mod people;
 mod raised;
 mod rows;
 mod schema;

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
-use x402_core::verification::claims::ClaimUnit;
+use x402_core::verification::claims::{BoundReference, ClaimUnit};
 use x402_edge::d1::deletions::sql as deletions;
+use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::ledger::sql as ledger;
@@ -104,8 +105,11 @@ fn a_ledgers_rows_are_read_or_refused() {
     let (ver, stl) = (text("ver_01KB0000000000000000000000"), text("stl_01KB0000000000000000000000"));
     let no_id = ("id", text("ver_1"));
     all.row(&[state::STATE_GET], &[text("1")], &[], &[]);
-    let claim = [int(3), ver.clone(), text("order"), int(5)];
-    all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference"], &[no_id.clone(), ("ordinal", int(-1))]);
+    let claim = [int(3), ver.clone(), text("order"), int(1), int(5)];
+    let bad = [no_id.clone(), ("ordinal", int(-1))];
+    all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference", "hashed"], &bad);
+    let claim = [text("eip155:8453"), text("0x1"), text(ADDRESS), int(3), text("order")];
+    all.row(&[ledger::CLAIMS_AFTER, ledger::LOG_CLAIMS_AFTER], &claim, &["text"], &[]);
     let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
     all.row(&exists, &[int(1)], &[], &[]);
     all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
@@ -218,6 +222,7 @@ fn check_keys(all: &mut Checked) {
     all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
     let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
     all.row(&changed, &[int(1)], &[], &[]);
+    all.row(&[directory::KEY_MAKER], &[int(1)], &[], &[]);
     let own = [text(KEY), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
     let bad =
         [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
@@ -227,23 +232,26 @@ fn check_keys(all: &mut Checked) {
 /// The rows about recipients and about what a tenant shows of itself.
 fn check_recipients(all: &mut Checked) {
     let ten = text(TENANT);
-    all.row(
-        &[directory::RECIPIENT_LOSER],
-        core::slice::from_ref(&ten),
-        &["tenant_id"],
-        &[("tenant_id", text("ten_1"))],
-    );
-    all.row(&[directory::DERIVED_PUT], &[int(7)], &[], &[("number", int(1 << 40))]);
+    let holders = [directory::RECIPIENT_LOSER, directory::PROOF_LOSER, directory::OTHER_HOLDER];
+    all.row(&holders, core::slice::from_ref(&ten), &["tenant_id"], &[("tenant_id", text("ten_1"))]);
+    let children = [directory::DERIVED_PUT, directory::DERIVED_AGAIN, directory::DERIVED_OPEN];
+    all.row(&children, &[int(7)], &[], &[("number", int(1 << 40))]);
     let recipient = [text("test"), text(ADDRESS), text(r#"["base-sepolia"]"#), text("erc1271"), int(1), int(2)];
     let bad = [("environment", text("?")), ("only_on", text("base"))];
-    all.row(&[directory::RECIPIENTS_OF], &recipient, &["only_on", "proof", "removed_ms"], &bad);
+    all.row(
+        &[directory::RECIPIENTS_OF, directory::RECIPIENT_OF],
+        &recipient,
+        &["only_on", "proof", "removed_ms"],
+        &bad,
+    );
     let bad = [("address", text("0x1")), ("first_use", int(2)), ("only_on", text("{}"))];
     let in_force = [text(ADDRESS), int(1), text(r#"["base"]"#)];
     all.row(&[directory::RECIPIENTS_IN_FORCE], &in_force, &["only_on"], &bad);
     let proven =
         [directory::CHALLENGE_PUT, directory::CHALLENGE_USED, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
     all.row(&proven, &[int(1)], &[], &[]);
-    all.row(&[directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT], &[int(1)], &[], &[]);
+    let changed = [directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT, directory::EVENTS_WAIT];
+    all.row(&changed, &[int(1)], &[], &[]);
     let challenge = [text("https://pay.example"), int(1)];
     all.row(&[directory::CHALLENGE_TRY], &challenge, &[], &[("expires_ms", int(-1))]);
     let appearance = [text("help@ann.example"), text(r#"{"name":"Ann"}"#), text("pro")];
@@ -263,18 +271,25 @@ fn check_changes(all: &mut Checked) {
     all.row(&[directory::AUDIT_OF], &row, &["detail", "user_agent"], &bad);
     let evt = text("evt_01KB0000000000000000000000");
     let row = [evt, text(TENANT), text("live"), text("member.invited"), sub, text("{}"), int(1)];
-    let bad = [
-        ("event_id", text("aud_1")),
-        ("tenant_id", text("ten_1")),
-        ("environment", text("?")),
-        ("kind", text("payment")),
-        ("body", text("{")),
-        ("created_ms", int(-1)),
-    ];
-    all.row(&[directory::EVENTS_UNSHIPPED, directory::EVENTS_UNSHIPPED_OF], &row, &[], &bad);
-    let row = [text(TENANT), int(2), text("weur"), text(ADDRESS)];
-    let bad = [("id", text("ten_1")), ("version", int(-1))];
-    all.row(&[directory::TENANTS_TO_LOAD], &row, &["region", "lost"], &bad);
+    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &[("created_ms", int(-1))]);
+    // An event of another form is an error of its own, with its id, and one of another kind is an event: neither holds others
+    // up.
+    let with = |at: usize, value: &str| {
+        let mut values = row.to_vec();
+        values[at] = text(value);
+        directory::EVENTS_UNSHIPPED.read(values).expect("an id")
+    };
+    for (at, other) in [(0, "aud_1"), (1, "ten_1"), (2, "?"), (5, "{")] {
+        let unread = with(at, other);
+        assert!(unread.event.is_err() && (at == 0 || unread.id.starts_with("evt_")), "{other}");
+    }
+    for kind in ["member.invited", "sso.updated"] {
+        let (_, event) = with(3, kind).event.expect("an event");
+        assert_eq!(event.kind, kind);
+    }
+    let row = [text(TENANT), int(7), text(TENANT), int(2), text("weur")];
+    let bad = [("owner", text("ten_1")), ("last", int(-1)), ("id", text("ten_1")), ("version", int(-1))];
+    all.row(&[directory::TENANTS_TO_LOAD], &row, &["id", "version", "region"], &bad);
 }
 
 #[test]
@@ -342,6 +357,43 @@ fn check_operators(all: &mut Checked) {
     all.row(&found, &row, &["tenant_id", "environment", "state"], &bad);
 }
 
+/// The rows about accounts of other services.
+fn check_identities(all: &mut Checked) {
+    all.row(&[people::IDENTITY_END], &[int(1)], &[], &[]);
+    all.row(&[people::IDENTITY_GET], &[text("a@b.c"), int(0)], &[], &[("is_ended", int(2))]);
+    let [provider, subject, name, from] = ["github", "1", "octocat", "unknown"].map(text);
+    let bad = [("provider", text("gitlab")), ("created_ms", int(-1))];
+    let own = [provider, subject, name, from, int(1), int(2), int(3)];
+    all.row(&[people::IDENTITIES_OF], &own, &["name", "used_ms", "ended_ms"], &bad);
+    let [provider, subject, name, from, at, ..] = own;
+    let mail = [text("a@b.c"), text("https://x.test"), provider, subject, name, from, at];
+    all.row(&[people::IDENTITY_MAIL_GET], &mail, &["name"], &bad);
+}
+
+/// The rows about invitations.
+fn check_invitations(all: &mut Checked) {
+    let ten = text(TENANT);
+    let (no_id, no_tenant) = (("id", text("ver_1")), ("tenant_id", text("ten_1")));
+    let inv = text("inv_01KB0000000000000000000000");
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
+    all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
+    let bad = [
+        no_id.clone(),
+        no_tenant.clone(),
+        ("role", text("?")),
+        ("has_account", int(2)),
+        ("status", text("?")),
+        ("members", int(-1)),
+    ];
+    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1), text("active"), int(2)];
+    all.row(&[people::INVITATION_MAIL_AGAIN], &[int(1)], &[], &[]);
+    all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
+    let row =
+        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
+    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant.clone()];
+    all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
+}
+
 #[test]
 fn rows_of_people_are_read_or_refused() {
     let mut all = Checked::default();
@@ -349,8 +401,10 @@ fn rows_of_people_are_read_or_refused() {
         text(&if prefix.len() > 5 { prefix.to_owned() } else { format!("{prefix}01KB0000000000000000000000") })
     });
     all.row(&[people::OAUTH_PUT, people::OAUTH_USE], &[int(1)], &[], &[]);
-    all.row(&[people::IDENTITY_GET], &[text("a@b.c")], &[], &[]);
+    all.row(&[people::WRONG_CODES_GET], &[int(1), int(2)], &[], &[("of_prefix", int(-1)), ("of_all", int(-1))]);
+    check_identities(&mut all);
     all.row(&[people::SIGN_IN_PUT, people::SESSION_END_OWN, people::SESSION_SWITCH], &[int(1)], &[], &[]);
+    all.row(&[people::SIGN_IN_REFUSED_BY_DAY], &[int(1)], &[], &[("created_ms", int(-1))]);
     let no_id = ("id", text("ver_1"));
     let open = [sgn.clone(), text("ab"), text("a@b.c"), text("signup"), text("A")];
     let bad = [no_id.clone(), ("intent", text("SignUp"))];
@@ -358,42 +412,23 @@ fn rows_of_people_are_read_or_refused() {
     let no_tenant = |column: &'static str| (column, text("ten_1"));
     let bad = [no_tenant("tenant_id"), ("role", text("admin"))];
     all.row(&[people::MEMBERSHIPS_OF], &[ten.clone(), text("owner"), text("A")], &["company_name"], &bad);
-    all.row(&[people::UNOWNED_TENANT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
+    all.row(&[people::UNOWNED_TENANT, people::CONTACT_LEFT], core::slice::from_ref(&ten), &[], &[no_tenant("id")]);
     let changed = [people::MEMBER_ROLE, people::MEMBER_REMOVE, people::INVITATION_PUT, people::INVITATION_REVOKE];
     all.row(&changed, &[int(1)], &[], &[]);
     let bad = [("person_id", text("per_1")), ("role", text("?")), ("created_ms", int(-1))];
     all.row(&[people::MEMBERS_OF], &[per.clone(), text("a@b.c"), text("owner"), int(1)], &[], &bad);
-    let inv = text("inv_01KB0000000000000000000000");
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1))];
-    all.row(&[people::INVITATIONS_OF], &[inv.clone(), text("a@b.c"), text("owner"), int(1), int(2)], &[], &bad);
-    let bad = [no_id.clone(), no_tenant("tenant_id"), ("role", text("?")), ("has_account", int(2))];
-    let open = [inv.clone(), ten.clone(), text("a@b.c"), text("owner"), int(1)];
-    all.row(&[people::INVITATION_BY_TOKEN], &open, &[], &bad);
-    let row =
-        [text("a@b.c"), text("https://x.test"), inv, text("viewer"), text("ab"), int(5), ten.clone(), text("c@d.e")];
-    let bad = [no_id.clone(), ("role", text("?")), ("expires_ms", int(-1)), no_tenant("tenant_id")];
-    all.row(&[people::INVITATION_MAIL_GET], &row, &[], &bad);
+    check_invitations(&mut all);
     let claimed = [text("invitation"), int(1), int(2), int(0)];
     let bad = [("kind", text("?")), ("tries", int(-1)), ("created_ms", int(-1)), ("is_marked", int(2))];
     all.row(&[people::MAIL_CLAIM], &claimed, &[], &bad);
     let own = [ses.clone(), ten.clone(), text("unknown"), text("curl"), int(1), int(2), int(3)];
     let bad = [no_id.clone(), no_tenant("tenant_id"), ("seen_ms", int(-1))];
     all.row(&[people::SESSIONS_OF], &own, &["user_agent"], &bad);
-    let session = [
-        ses,
-        per,
-        text("a@b.c"),
-        ten,
-        text("A"),
-        text("free"),
-        text("active"),
-        int(9),
-        text("viewer"),
-        int(1),
-        int(2),
-        int(3),
-    ];
+    let names = [ses, per, text("a@b.c"), ten, text("A")];
+    let states = [text("free"), text("active"), int(9), text("viewer")];
+    let session = [&names[..], &states, &[int(1), int(2), int(3), int(0)]].concat();
     let bad = [
+        ("only_tenant", int(2)),
         no_id.clone(),
         ("person_id", text("per_1")),
         no_tenant("tenant_id"),
@@ -413,6 +448,26 @@ fn rows_of_people_are_read_or_refused() {
     all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
     check_operators(&mut all);
     all.assert_all(&[people::ALL]);
+}
+
+#[test]
+fn rows_of_identity_providers_are_read_or_refused() {
+    let mut all = Checked::default();
+    let texts = ["corp.example", "https://idp.example", "c", "v1.a.b", "viewer", "token"].map(text);
+    let rest = [int(1), int(2), int(3), text("enterprise"), text("active"), int(4)];
+    let row = [&[text(TENANT)][..], &texts, &rest].concat();
+    let bad = [
+        ("tenant_id", text("ten_1")),
+        ("domain", text("localhost")),
+        ("default_role", text("?")),
+        ("proven_ms", int(-1)),
+        ("updated_ms", int(-1)),
+        ("tier", text("?")),
+        ("status", text("?")),
+    ];
+    all.row(&[oidc::OIDC_GET, oidc::OIDC_OF_DOMAIN], &row, &["proven_ms", "checked_ms", "due_ms"], &bad);
+    all.row(&[oidc::OIDC_PUT, oidc::OIDC_REMOVE, oidc::OIDC_PROVE], &[int(1)], &[], &[]);
+    all.assert_all(&[oidc::ALL]);
 }
 
 #[test]
@@ -477,10 +532,14 @@ fn columns_that_are_null_together_are_refused_alone() {
 #[test]
 fn rows_are_read_as_what_they_say() {
     let ver = text("ver_01KB0000000000000000000000");
-    let claim = ledger::CLAIMS_GET.read([int(3), ver.clone(), SqlValue::Null, int(5)]).expect("a claim");
+    let null = SqlValue::Null;
+    let claim = ledger::CLAIMS_GET.read([int(3), ver.clone(), null.clone(), null.clone(), int(5)]).expect("a claim");
     assert_eq!((claim.unit, claim.prior.reference, claim.prior.at), (ClaimUnit::Log(3), None, UnixMillis(5)));
-    let claim = ledger::CLAIMS_GET.read([SqlValue::Null, ver, text("order"), int(5)]).expect("a claim");
-    assert_eq!((claim.unit, claim.prior.reference.as_deref()), (ClaimUnit::Whole, Some("order")));
+    for (hashed, bound) in [(null.clone(), BoundReference::Text as fn(_) -> _), (int(1), BoundReference::Hash)] {
+        let claim =
+            ledger::CLAIMS_GET.read([null.clone(), ver.clone(), text("order"), hashed, int(5)]).expect("a claim");
+        assert_eq!((claim.unit, claim.prior.reference), (ClaimUnit::Whole, Some(bound("order".to_owned()))));
+    }
     // A time beyond JavaScript's integers, as an older build wrote the end of an endless `validBefore`.
     let far = ledger::PAYMENTS_NEXT.read([SqlValue::Real(9.3e18)]).expect("a time");
     assert_eq!(far.0, Some(UnixMillis(INTEGER_MAX.unsigned_abs())));

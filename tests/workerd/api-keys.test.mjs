@@ -147,6 +147,9 @@ test("a key gives no key more than it has, nor one of the other environment or a
   assert.equal((await whoami(foreign.key)).status, 200);
   const ids = async (manage) => (await manage("GET", "/v1/api-keys")).body.data.map(({ id }) => id);
   assert.ok(!(await ids(seller.call)).includes(foreign.api_key.id));
+  const [all, own] = [await ids(seller.call), await ids(call)];
+  assert.deepEqual([all.includes(live.api_key.id), own.includes(live.api_key.id)], [true, false], "it lists its own environment");
+  assert.ok(own.includes(wide.api_key.id));
 });
 
 test("a key gives no key a later end or another network than its own, and none in its grace time", async () => {
@@ -195,7 +198,8 @@ test("viewers read keys, developers make them, and only owners get the scope `ma
   assert.equal((await developer("POST", `/v1/api-keys/${own.api_key.id}/rotate`, {})).status, 201);
   assert.deepEqual(refusal(await developer("POST", "/v1/api-keys", { name: "x", environment: "test", scopes: ["manage"] })), role);
   assert.deepEqual(refusal(await developer("POST", `${path}/rotate`, {})), role);
-  assert.equal((await developer("DELETE", path)).status, 200, "whoever may make keys may revoke any");
+  assert.deepEqual(refusal(await developer("DELETE", path)), role, "nor ends one that may do what an owner may");
+  assert.equal((await developer("DELETE", `/v1/api-keys/${own.api_key.id}`)).status, 200);
 });
 
 test("a key and the one that replaces it hold beside each other, until the grace time ends", async () => {
@@ -360,7 +364,16 @@ test("a leaked key is refused from the next request on, and the answer does not 
   );
   const again = await recorded(seller.id, () => report(plain.key));
   assert.deepEqual([again.answer.status, again.made], [202, []]);
-  for (const body of [{}, { key: "" }, { key: "x", url: "=1+1" }, { key: "x", at: "y" }])
+  // A place of another form keeps no key in force.
+  for (const url of ["=1+1", "http://x.test", "https://x.test/é", `https://x.test/${"a".repeat(500)}`, "", null, 1, {}]) {
+    const leaked = await created(seller.call);
+    const { status, text } = await report(leaked.key, { url });
+    assert.deepEqual([status, text], [202, answers[0][3]], JSON.stringify(url));
+    assert.deepEqual(refusal(await whoami(leaked.key)), INVALID, JSON.stringify(url));
+    const [entry] = (await seller.call("GET", "/v1/audit-log?action=key.revoked&limit=1")).body.data;
+    assert.equal(entry.detail, "test, leaked: reported without a place");
+  }
+  for (const body of [{}, { key: "" }, { key: "x", at: "y" }])
     assert.equal((await worker.call("POST", "/v1/api-keys/revoke-leaked", { body, headers: network() })).status, 422);
   // The key belongs into the body: in the query it is not read.
   const query = await worker.call("POST", `/v1/api-keys/revoke-leaked?key=${unused.key}`, { body: {}, headers: network() });
@@ -393,7 +406,7 @@ test("both ledgers know of a revocation before it is answered, else the answer s
   const revoke = () => seller.call("DELETE", `/v1/api-keys/${api_key.id}`);
   assert.equal((await whoami(key)).status, 200);
   await worker.fault({ names: `"reload"`, unsent: true, stays: true });
-  assert.deepEqual(refusal(await revoke()), [503, "LEDGER_UNAVAILABLE"]);
+  assert.deepEqual(refusal(await revoke()), [503, "CHANGE_NOT_LOADED"]);
   await worker.fault(null);
   assert.equal((await revoke()).status, 200, "the same again");
   assert.deepEqual(refusal(await whoami(key)), INVALID);
@@ -406,7 +419,7 @@ test("a change that no ledger has loaded takes effect without another request", 
   for (const key of texts) assert.equal((await whoami(key)).status, 200);
   await worker.fault({ names: `"reload"`, unsent: true, stays: true });
   const refused = await seller.call("DELETE", `/v1/api-keys/${revoked.api_key.id}`);
-  assert.deepEqual(refusal(refused), [503, "LEDGER_UNAVAILABLE"]);
+  assert.deepEqual(refusal(refused), [503, "CHANGE_NOT_LOADED"]);
   assert.doesNotMatch(refused.body.detail, /Idempotency-Key/);
   const report = (key) => worker.call("POST", "/v1/api-keys/revoke-leaked", { headers: network(), body: { key } });
   const [genuine, other] = [await report(leaked.key), await report(`${leaked.key}x`)];
@@ -427,6 +440,118 @@ test("a change that no ledger has loaded takes effect without another request", 
   for (const key of texts) assert.deepEqual(refusal(await whoami(key)), INVALID);
   for (const { body } of [made, next]) assert.equal((await whoami(body.key, from("203.0.113.9"))).status, 200);
   assert.equal((await created(seller.call)).in_force, true);
+});
+
+test("a managing key revokes although its ledger is away, if the directory finds it good", async () => {
+  const seller = await owner();
+  const make = (more) => created(seller.call, { scopes: ["manage", "verify"], ...more });
+  const manager = await make({ allow_list: ["203.0.113.0/24"] });
+  const leaked = await created(seller.call, { scopes: ["verify"] });
+  const [plain, revoked, narrow, other] = [
+    await make({}),
+    await make({}),
+    await make({ scopes: ["verify"] }),
+    await make({ environment: "live" }),
+  ];
+  await seller.call("DELETE", `/v1/api-keys/${revoked.api_key.id}`);
+  const path = `/v1/api-keys/${leaked.api_key.id}`;
+  const call = (key, method, address, body) => worker.call(method, address ?? path, { key, body, headers: from("203.0.113.7") });
+  const storedMs = async () => (await worker.sql("SELECT revoked_ms FROM api_keys WHERE id = ?", leaked.api_key.id))[0].revoked_ms;
+  assert.equal((await whoami(leaked.key)).status, 200);
+  for (const what of [{ unsent: true }, { refused: true }]) {
+    await worker.fault({ names: seller.id, ...what, stays: true });
+    const elsewhere = await worker.call("DELETE", path, { key: manager.key, headers: from("192.0.2.1") });
+    assert.deepEqual(refusal(elsewhere), [403, "IP_NOT_ALLOWED"]);
+    assert.deepEqual(refusal(await call(revoked.key, "DELETE")), INVALID);
+    assert.deepEqual(refusal(await call(narrow.key, "DELETE")), [403, "INSUFFICIENT_SCOPE"]);
+    assert.deepEqual(refusal(await call(other.key, "DELETE")), [403, "ENVIRONMENT_MISMATCH"]);
+    // What gives something waits for the ledger.
+    const made = await call(plain.key, "POST", "/v1/api-keys", { name: "x", environment: "test", scopes: ["verify"] });
+    assert.deepEqual(refusal(made), [503, "LEDGER_UNAVAILABLE"]);
+    assert.equal(await storedMs(), null);
+  }
+  await worker.call("PATCH", `/v1/admin/tenants/${seller.id}`, { admin: true, body: { status: "suspended" } });
+  assert.deepEqual(refusal(await call(manager.key, "DELETE")), [403, "TENANT_SUSPENDED"]);
+  await worker.call("PATCH", `/v1/admin/tenants/${seller.id}`, { admin: true, body: { status: "active" } });
+  const stored = await call(manager.key, "DELETE");
+  assert.deepEqual(refusal(stored), [503, "CHANGE_NOT_LOADED"]);
+  assert.match(stored.body.detail, /^the change is stored/);
+  assert.notEqual(await storedMs(), null);
+  await worker.fault(null);
+  await worker.cron("* * * * *");
+  assert.deepEqual(refusal(await whoami(leaked.key)), INVALID, "without another request");
+});
+
+test("a 503 says that a revocation is stored only where it is", async () => {
+  const seller = await owner();
+  const { key, api_key } = await created(seller.call);
+  const revoke = () => seller.call("DELETE", `/v1/api-keys/${api_key.id}`);
+  await worker.dbFault({ names: "UPDATE api_keys SET revoked_ms", stays: true });
+  assert.deepEqual(refusal(await revoke()), [503, "LEDGER_UNAVAILABLE"]);
+  assert.equal((await whoami(key)).status, 200);
+  // The directory fails after the write.
+  await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip: 1, stays: true });
+  assert.deepEqual(refusal(await revoke()), [503, "CHANGE_NOT_LOADED"]);
+  await worker.dbFault();
+  await worker.cron("* * * * *");
+  assert.deepEqual(refusal(await whoami(key)), INVALID);
+});
+
+test("a new key is shown although the directory fails right after the write", async () => {
+  const seller = await owner();
+  const reads = { names: "FROM api_keys WHERE tenant_id = ? AND id = ?", stays: true };
+  await worker.dbFault(reads);
+  const made = await seller.call("POST", "/v1/api-keys", { name: "kept", environment: "test", scopes: ["verify"] });
+  assert.equal(made.status, 201, JSON.stringify(made.body));
+  // A rotation reads the old key first.
+  await worker.dbFault({ ...reads, skip: 1 }, { names: "created_ms FROM tenants WHERE id", skip: 1, stays: true });
+  const next = await seller.call("POST", `/v1/api-keys/${made.body.api_key.id}/rotate`, { grace_seconds: 0 });
+  await worker.dbFault();
+  assert.deepEqual([next.status, next.body.in_force], [201, false], JSON.stringify(next.body));
+  const listed = (await seller.call("GET", "/v1/api-keys")).body.data;
+  const find = (id) => listed.find((each) => each.id === id);
+  assert.deepEqual(next.body.api_key, find(next.body.api_key.id), "as it is stored");
+  const { grace_until, revoked_at, ...old } = find(made.body.api_key.id);
+  assert.deepEqual({ ...old, grace_until: null, revoked_at: null }, made.body.api_key);
+  await worker.cron("* * * * *");
+  assert.equal((await whoami(next.body.key)).status, 200);
+  assert.deepEqual(refusal(await whoami(made.body.key)), INVALID);
+});
+
+test("whoever was removed, demoted or revoked meanwhile makes no key by a request that is under way", async () => {
+  const seller = await owner();
+  const body = { name: "late", environment: "test", scopes: ["verify"] };
+  const held = (await created(seller.call, body)).api_key.id;
+  const rotate = `/v1/api-keys/${held}/rotate`;
+  const late = () => worker.sql("SELECT 1 FROM api_keys WHERE tenant_id = ? AND (name = 'later' OR rotated_from = ?)", seller.id, held);
+  /** What a request answers whose write waits until `end` is done. */
+  const meanwhile = async (request, end) => {
+    const answer = await worker.whileHeld("INSERT INTO api_keys", request, end);
+    assert.deepEqual(await late(), []);
+    return refusal(answer);
+  };
+  const later = { ...body, name: "later" };
+  const requests = /** @type {[string, object][]} */ ([
+    ["/v1/api-keys", later],
+    [rotate, {}],
+  ]);
+  for (const [path, sent] of requests) {
+    const key = await created(seller.call, { scopes: ["manage", "verify"] });
+    const byThis = () => byKey(key.key)("POST", path, sent);
+    assert.deepEqual(await meanwhile(byThis, () => seller.call("DELETE", `/v1/api-keys/${key.api_key.id}`)), [409, "KEY_NOT_ACTIVE"]);
+    const replaced = await created(seller.call, { scopes: ["manage", "verify"] });
+    const byOther = () => byKey(replaced.key)("POST", path, sent);
+    const end = () => worker.sql("UPDATE api_keys SET grace_until_ms = ? WHERE id = ?", Date.now() + DAY, replaced.api_key.id);
+    assert.deepEqual(await meanwhile(byOther, end), [409, "KEY_NOT_ACTIVE"]);
+    const email = address();
+    await seller.call("POST", "/v1/members/invitations", { email, role: "developer" });
+    const browser = new Browser(worker);
+    const joined = await browser.call("POST", "/v1/members/join", { token: (await mailTo(worker, email)).token });
+    const { id } = joined.body.session.person;
+    const remove = () => worker.sql("UPDATE members SET role = 'viewer' WHERE person_id = ? AND tenant_id = ?", id, seller.id);
+    assert.deepEqual(await meanwhile(() => browser.call("POST", path, sent), remove), [403, "INSUFFICIENT_ROLE"]);
+  }
+  assert.equal((await seller.call("POST", rotate, {})).status, 201, "who still may");
 });
 
 test("a suspended tenant's keys are read and not changed", async () => {
@@ -472,5 +597,21 @@ test("a rotated key ends with its grace time, and is revoked by the next change 
   const soon = await created(seller.call, { expires_at: new Date(Date.now() + DAY + 60_000).toISOString() });
   await worker.advance(120_000);
   assert.deepEqual(refusal(await whoami(soon.key)), INVALID);
+  const held = await created(seller.call);
+  assert.equal((await whoami(held.key)).status, 200);
+  // Keys that have expired count neither against the limit nor in the ledger's copy.
+  await worker.sql(
+    `INSERT INTO api_keys (id, tenant_id, environment, name, hash, scopes, created_ms, expires_ms)
+     SELECT 'key_7' || printf('%025d', value), ?, 'test', 'x', printf('%064d', 9000000 + value), '["verify"]', 1, 2
+     FROM json_each(?)`,
+    seller.id,
+    JSON.stringify(Array.from({ length: 2_100 }, (_, at) => at)),
+  );
+  const next = await created(seller.call);
+  for (const { key } of [held, next]) assert.equal((await whoami(key)).status, 200);
+  assert.equal((await seller.call("POST", `/v1/api-keys/${next.api_key.id}/rotate`, {})).status, 201);
+  const listed = (await seller.call("GET", "/v1/api-keys")).body.data;
+  assert.ok(listed.some(({ id }) => id === held.api_key.id));
+  assert.ok(listed.length <= 1_010, `${listed.length} keys`);
   assert.deepEqual(refusal(await seller.call("POST", `/v1/api-keys/${soon.api_key.id}/rotate`, {})), [409, "KEY_NOT_ACTIVE"]);
 });

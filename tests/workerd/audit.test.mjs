@@ -170,7 +170,7 @@ test("an event that is lost on its way, or whose answer is, arrives by the timed
 });
 
 /** A key of a tenant with some scopes. */
-async function keyWith(tenant, scopes, environment = "test") {
+async function keyWith(tenant, scopes, environment = "live") {
   const body = { name: scopes.join(), environment, scopes };
   return (await worker.call("POST", `/v1/admin/tenants/${tenant}/api-keys`, { admin: true, body })).body.key;
 }
@@ -183,22 +183,78 @@ test("the log is read by an owner's session, or by a key with the scope `manage`
   const [manages, verifies] = [await keyWith(tenant, ["manage"]), await keyWith(tenant, ["verify", "settle", "analytics"])];
   const log = (key) => owner.browser.call("GET", "/v1/audit-log", undefined, key && { authorization: `Bearer ${key}` });
   const { body, headers } = await log();
-  assert.deepEqual((await log(manages)).body, body);
   assert.equal(body.data.length, 6);
+  const { data } = (await log(manages)).body;
+  assert.deepEqual(
+    data,
+    body.data.filter(({ detail }) => detail !== "test"),
+    "all but what is about test",
+  );
   assert.ok(!("access-control-allow-origin" in headers));
   const refused = await log(verifies);
   assert.deepEqual(refusal(refused), [403, "INSUFFICIENT_SCOPE"], "beside the cookie");
   assert.ok(!("access-control-allow-origin" in refused.headers), "the ledger's own answer");
-  assert.deepEqual(refusal(await log("x402_test_forged")), [401, "INVALID_API_KEY"], "beside the cookie");
+  assert.deepEqual(refusal(await log("x402_live_forged")), [401, "INVALID_API_KEY"], "beside the cookie");
   assert.deepEqual(refusal(await worker.call("GET", "/v1/audit-log")), [401, "INVALID_API_KEY"]);
   const cookie = { cookie: `__Host-session=${"ab".repeat(32)}` };
   assert.deepEqual(refusal(await owner.browser.call("GET", "/v1/audit-log", undefined, cookie)), [401, "INVALID_SESSION"]);
   const stranger = await worker.tenant();
   const other = await worker.call("GET", "/v1/audit-log", { key: await keyWith(stranger.id, ["manage"]) });
-  assert.equal(other.body.data.length, 4, "its own");
+  assert.equal(other.body.data.length, 3, "its own");
   await worker.call("PATCH", `/v1/admin/tenants/${tenant}`, { admin: true, body: { status: "suspended" } });
   assert.deepEqual(refusal(await log(manages)), [403, "TENANT_SUSPENDED"]);
   assert.equal((await log()).status, 200);
+});
+
+test("a key reads what is about its own environment, and a live one what is about the tenant as a whole", async () => {
+  const owner = await signedUp(worker);
+  const { id } = owner.session.tenant;
+  const [live, test] = [await keyWith(id, ["manage"], "live"), await keyWith(id, ["manage"], "test")];
+  const changes = [
+    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base", address: `0x${"6b".repeat(20)}` }],
+    ["POST", `/v1/admin/tenants/${id}/recipients`, { chain: "base-sepolia", address: `0x${"6b".repeat(20)}` }],
+    ["PATCH", `/v1/admin/tenants/${id}`, { company_name: "B" }],
+  ];
+  for (const [method, path, body] of changes) await worker.call(method, path, { admin: true, body });
+  await owner.browser.call("POST", "/v1/members/invitations", { email: address(), role: "viewer" });
+  const rows = await entries(id);
+  const of = (wanted) =>
+    rows
+      .filter(({ environment }) => wanted.includes(environment))
+      .map(({ id: entry }) => entry)
+      .reverse();
+  const seen = async (key) => {
+    const { body } = await worker.call("GET", "/v1/audit-log?limit=100", { key });
+    const file = (await worker.call("GET", "/v1/audit-log?format=csv", { key })).text.split("\r\n").slice(1, -1);
+    const ids = body.data.map(({ id: entry }) => entry);
+    assert.deepEqual(
+      file.map((line) => line.split('"')[1]),
+      ids,
+      "the file holds the same",
+    );
+    return ids;
+  };
+  assert.deepEqual(await seen(test), of(["test"]));
+  assert.deepEqual(await seen(live), of(["live", null]));
+  const whole = (await owner.browser.call("GET", "/v1/audit-log?limit=100")).body.data;
+  assert.equal(whole.length, rows.length);
+  const bound = rows.filter(({ action }) => /^(key|recipient)\./.test(action));
+  assert.deepEqual(
+    bound.map(({ environment }) => environment),
+    ["live", "test", "live", "test", "live", "test"],
+  );
+  assert.ok(rows.every((row) => bound.includes(row) === (row.environment !== null)));
+  for (const [key, environment] of [
+    [live, "live"],
+    [test, "test"],
+  ]) {
+    const { data } = (await worker.call("GET", "/v1/api-keys", { key })).body;
+    assert.deepEqual(
+      data.map((each) => each.environment),
+      [environment, environment],
+    );
+  }
+  assert.equal((await owner.browser.call("GET", "/v1/api-keys")).body.data.length, 4);
 });
 
 test("entries are filtered by actor, action and time, and exported without formulas", async () => {
@@ -207,7 +263,7 @@ test("entries are filtered by actor, action and time, and exported without formu
   const key = await keyWith(tenant, ["manage"]);
   const { id } = (await worker.call("GET", "/v1/whoami", { key })).body.api_key;
   const agent = { "user-agent": '=HYPERLINK("https://x.test"),2' };
-  const body = { name: "ci", environment: "test", scopes: ["manage"] };
+  const body = { name: "ci", environment: "live", scopes: ["manage"] };
   assert.equal((await worker.call("POST", "/v1/api-keys", { key, body, headers: agent })).status, 201);
   const log = async (query) => {
     const { status, body } = await owner.browser.call("GET", `/v1/audit-log?${query}`);
@@ -251,7 +307,8 @@ test("entries are filtered by actor, action and time, and exported without formu
   assert.match(file.headers.get("content-disposition"), /^attachment/);
   const lines = file.text.split("\r\n");
   assert.equal(lines[0], "id,created_at,actor_kind,actor,action,subject,detail,ip_prefix,user_agent");
-  assert.deepEqual([lines.length, lines.at(-1)], [1 + by(({ action }) => action === "key.created").length + 1, ""]);
+  const made = by(({ action, detail }) => action === "key.created" && detail === "live");
+  assert.deepEqual([lines.length, lines.at(-1)], [1 + made.length + 1, ""]);
   assert.ok(lines[1].startsWith(`"${all[0].id}","${all[0].created_at}","key","${id}","key.created","`), lines[1]);
   assert.ok(lines[1].endsWith(`,"'=HYPERLINK(""https://x.test""),2"`), lines[1]);
   assert.equal(file.headers.get("link"), null);

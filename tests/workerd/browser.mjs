@@ -1,5 +1,6 @@
 // A browser as far as cookies and the headers about the page go, and the mailbox that it reads.
 import { request as http } from "node:http";
+import { checkDocumented } from "./documented.mjs";
 import { until } from "./worker.mjs";
 
 /** The mails to an address, the newest first. */
@@ -55,7 +56,13 @@ export class Browser {
         const whole = Buffer.concat(await response.toArray()).toString();
         const setCookie = response.headers["set-cookie"] ?? [];
         for (const cookie of setCookie) this.keep(cookie);
-        resolve({ status: response.statusCode ?? 0, headers: response.headers, body: whole ? JSON.parse(whole) : undefined, setCookie });
+        const [status, parsed] = [response.statusCode ?? 0, whole ? JSON.parse(whole) : undefined];
+        try {
+          checkDocumented(method, path, status, parsed);
+          resolve({ status, headers: response.headers, body: parsed, setCookie });
+        } catch (error) {
+          reject(error);
+        }
       });
       asked.once("error", reject);
       asked.end(text);

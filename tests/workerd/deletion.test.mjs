@@ -178,7 +178,7 @@ test("keys are dead although a ledger was not reached: the repeat or the timed j
     const ann = await signedUp(worker);
     const token = await asked(ann);
     await worker.fault({ names: `"reload"`, unsent: true, stays: true });
-    assert.deepEqual(refusal(await confirm(ann, token)), [503, "LEDGER_UNAVAILABLE"]);
+    assert.deepEqual(refusal(await confirm(ann, token)), [503, "CHANGE_NOT_LOADED"]);
     await worker.fault(null);
     assert.equal((await row(idOf(ann))).closed_ms, null);
     if (repeat) assert.equal((await confirm(ann, token)).status, 200);
@@ -207,6 +207,20 @@ test("within the week an owner undoes it: old keys stay dead, new ones serve", a
 });
 
 // The clock goes forward from here on.
+test("a deletion that is undone is undone, although a ledger was not reached", async () => {
+  const ann = await signedUp(worker);
+  await deleted(ann);
+  await worker.fault({ names: `"reload"`, unsent: true, stays: true });
+  assert.deepEqual(refusal(await undo(ann)), [503, "CHANGE_NOT_LOADED"]);
+  assert.equal((await read(ann)).status, "active");
+  await worker.fault(null);
+  assert.equal((await undo(ann)).status, 200, "the same request again");
+  await cron();
+  assert.equal(await row(idOf(ann)), undefined);
+  for (const key of Object.values(ann.api_keys)) assert.deepEqual(refusal(await whoami(key)), [401, "INVALID_API_KEY"]);
+  assert.deepEqual(refusal(await undo(ann)), [404, "NOT_FOUND"]);
+});
+
 test("a token holds for an hour", async () => {
   const ann = await signedUp(worker);
   const token = await asked(ann);
@@ -233,7 +247,17 @@ test("after the week all that is personal is erased, and a person of two tenants
     ["a", person],
     ["b", their],
   ])
-    await worker.sql("INSERT INTO identities VALUES ('github', ?, ?, 1)", subject + of, of);
+    await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', ?, ?, 1)", subject + of, of);
+  // An identity provider of Ann's company, by which both have signed in.
+  const secret = `sealed-${crypto.randomUUID()}`;
+  await worker.sql(
+    "INSERT INTO oidc_connections VALUES (?, ?, 'https://idp.example', 'c', ?, 'viewer', 't', 1, 1, 1, 1)",
+    idOf(ann),
+    `${idOf(ann).replace("_", "-")}.example`,
+    secret,
+  );
+  for (const of of [person, their])
+    await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES (?, ?, ?, 1)", `oidc ${idOf(ann)}`, of, of);
   for (const { email } of [ann, bob]) await worker.sql("INSERT INTO mail_addresses VALUES (?, 'complained', 1)", email);
   await worker.sql("DELETE FROM mail_addresses WHERE address = ?", ann.email);
   const { due } = await deleted(ann);
@@ -254,7 +278,8 @@ test("after the week all that is personal is erased, and a person of two tenants
   await cron();
   const after = await row(idOf(ann));
   assert.ok(after.erased_ms, JSON.stringify(after));
-  for (const text of [ann.email, gone.email, invited, company, support, keyName]) assert.deepEqual(await placesOf(text), [], text);
+  for (const text of [ann.email, gone.email, invited, company, support, keyName, secret, `oidc ${idOf(ann)}`])
+    assert.deepEqual(await placesOf(text), [], text);
   const [tenant] = await worker.sql("SELECT * FROM tenants WHERE id = ?", idOf(ann));
   assert.deepEqual([tenant.email, tenant.status, tenant.branding], [`${idOf(ann)}@erased.invalid`, "cancelled", null]);
   assert.deepEqual((await worker.sql(entries, idOf(ann))).slice(0, log.length), log, "the log is kept");

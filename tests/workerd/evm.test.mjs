@@ -260,6 +260,16 @@ test("a verified payment is followed until it is final, and shipped", async () =
   );
 });
 
+test("a payment that is listed before its ledger's first alarm is followed all the same", async () => {
+  const { to, ask, test: key } = await merchant();
+  const { body } = await ask(await evm.pay({ to, amount: 1_000000n }));
+  const listed = await worker.call("GET", "/v1/verifications", { key });
+  assert.deepEqual([body.status, listed.body.data.map(({ id }) => id)], ["confirmed", [body.id]]);
+  await evm.mine(4);
+  const read = async () => (await worker.call("GET", `/v1/verifications/${body.id}`, { key })).body;
+  await until(async () => (await read()).status === "finalized", "finality");
+});
+
 test("a reorganised payment is reorged, keeps its claim, and revives", async () => {
   const { to, ask, test: key } = await merchant();
   const snapshot = await evm.rpc("evm_snapshot");

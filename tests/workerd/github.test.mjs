@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { after, before, beforeEach, test } from "node:test";
 import { createEmulator } from "emulate";
 import { Response, fetch as passed } from "miniflare";
-import { Browser, address, mailTo, network } from "./browser.mjs";
+import { Browser, address, mailTo, mailsTo, network } from "./browser.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const MINUTE = 60_000;
@@ -17,7 +17,7 @@ const OWN = { origin: URL_OF_PAGES, "sec-fetch-site": undefined };
 const refusal = ({ status, body }) => [status, body?.error_code];
 const INVALID = [401, "INVALID_SIGN_IN"];
 
-const people = Array.from({ length: 12 }, (_, at) => ({ login: `person-${at}`, email: address(), name: `Person ${at}` }));
+const people = Array.from({ length: 20 }, (_, at) => ({ login: `person-${at}`, email: address(), name: `Person ${at}` }));
 let unused = 0;
 /** A person at GitHub who has not signed in here. */
 const person = () => people[unused++];
@@ -111,6 +111,22 @@ test("a person signs in by GitHub, and the tenant that is made is theirs", async
   assert.equal((await again.call("GET", "/v1/session")).body.session.tenant.id, body.session.tenant.id);
 });
 
+test("a sign-in begins by a link that a person follows, and makes the browser known", async () => {
+  const rows = async () => (await worker.sql("SELECT COUNT(*) AS n FROM oauth_states"))[0].n;
+  const before = await rows();
+  const browser = new Browser(worker);
+  for (const mode of ["no-cors", "cors", "same-origin", "websocket", ""]) {
+    const site = { "sec-fetch-site": "cross-site", "sec-fetch-dest": "image", "sec-fetch-mode": mode };
+    const refused = await browser.call("GET", "/v1/session/github", undefined, site);
+    assert.deepEqual([...refusal(refused), refused.setCookie], [403, "CROSS_ORIGIN", []], mode);
+  }
+  assert.equal(await rows(), before);
+  const followed = await browser.call("GET", "/v1/session/github", undefined, { "sec-fetch-mode": "navigate" });
+  const path = await allow(new URL(followed.headers.location ?? ""), person());
+  const { setCookie } = await browser.call("GET", path, undefined, { "sec-fetch-site": "cross-site" });
+  assert.match(setCookie.join(" "), /^__Host-session=\S{64}; .* __Host-known=[0-9a-f]{64}; Max-Age=15552000; /);
+});
+
 test("neither the directory nor the log holds what signs in", async () => {
   const browser = new Browser(worker);
   const { url } = await go(browser);
@@ -139,6 +155,111 @@ test("a person who signed up by a mail is the same by GitHub, and stays so with 
     assert.equal((await signIn(later, who)).status, 303);
     assert.equal((await later.call("GET", "/v1/session")).body.session.person.id, first.person.id);
   }
+});
+
+/** A person who has signed up by a mail; the browser, and the session's body. */
+async function byMail(email) {
+  const browser = new Browser(worker);
+  await browser.call("POST", "/v1/signup", { email }, OWN);
+  return { browser, made: (await browser.session({ token: (await mailTo(worker, email)).token }, OWN)).body };
+}
+
+const linkedMails = async (email) => (await mailsTo(worker, email)).filter(({ subject }) => subject.includes("GitHub account"));
+
+test("an account that is linked to a person who was there is reported by a mail and in each tenant's log", async () => {
+  const who = person();
+  const { browser: owner, made } = await byMail(who.email);
+  const other = await byMail(address());
+  const { id: self } = made.session.person;
+  const second = other.made.session.tenant.id;
+  await worker.sql("INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, ?, 'viewer', ?)", second, self, Date.now());
+  const browser = new Browser(worker);
+  assert.equal((await signIn(browser, who)).status, 303);
+  const [mail] = await until(async () => (await linkedMails(who.email)).length && linkedMails(who.email), "the mail");
+  const [linked] = (await owner.call("GET", "/v1/session/identities")).body.data;
+  assert.match(linked.id, /^github-\d+$/);
+  const network = browser.network["cf-connecting-ip"].replace(/1$/, "0/24");
+  for (const part of [who.login, linked.id.replace("github-", ""), linked.linked_at, network, "remove the account", URL_OF_PAGES]) {
+    for (const text of [mail.text, mail.html]) assert.ok(text.includes(part), `${part}: ${text}`);
+  }
+  assert.ok(linked.last_used_at);
+  assert.deepEqual([linked.provider, linked.name, linked.ip_prefix, linked.ended_at], ["github", who.login, network, null]);
+  for (const tenant of [made.session.tenant.id, second]) {
+    const rows = await worker.sql("SELECT * FROM audit_log WHERE tenant_id = ? AND action = 'identity.linked'", tenant);
+    assert.deepEqual(
+      rows.map(({ actor_kind, actor_id, subject, detail, ip_prefix }) => [actor_kind, actor_id, subject, detail, ip_prefix]),
+      [["person", self, who.email, "github", network]],
+    );
+  }
+  // Only the first time, and not for somebody who is new.
+  assert.equal((await signIn(new Browser(worker), who)).status, 303);
+  const fresh = person();
+  const newcomer = new Browser(worker);
+  assert.equal((await signIn(newcomer, fresh)).status, 303);
+  const { tenant } = (await newcomer.call("GET", "/v1/session")).body.session;
+  assert.deepEqual(await worker.sql("SELECT 1 FROM audit_log WHERE tenant_id = ? AND action = 'identity.linked'", tenant.id), []);
+  await worker.cron("* * * * *");
+  assert.equal((await worker.sql("SELECT 1 FROM mails WHERE kind = 'identity' AND address = ?", who.email)).length, 1);
+  assert.deepEqual(await worker.sql("SELECT 1 FROM mails WHERE address = ?", fresh.email), []);
+  assert.equal((await worker.sql("SELECT 1 FROM audit_log WHERE action = 'identity.linked' AND actor_id = ?", self)).length, 2);
+});
+
+test("the first owner of an operator's tenant is reported too", async () => {
+  const who = person();
+  const { view } = await worker.tenant({ email: who.email });
+  const browser = new Browser(worker);
+  assert.equal((await signIn(browser, who)).status, 303);
+  assert.equal((await browser.call("GET", "/v1/session")).body.session.tenant.id, view.id);
+  await until(async () => (await linkedMails(who.email)).length === 1, "the mail");
+  const rows = await worker.sql("SELECT 1 FROM audit_log WHERE tenant_id = ? AND action = 'identity.linked'", view.id);
+  assert.equal(rows.length, 1);
+});
+
+test("a person shuts a linked account out, which is then linked to nobody again", async () => {
+  const who = person();
+  const { browser: owner, made } = await byMail(who.email);
+  const byGithub = new Browser(worker);
+  await signIn(byGithub, who);
+  const list = async (browser) => (await browser.call("GET", "/v1/session/identities")).body.data;
+  const [{ id }] = await list(owner);
+  const stranger = (await byMail(address())).browser;
+  assert.deepEqual(await list(stranger), []);
+  const own = /** @type {Record<string, string | undefined>} */ (OWN);
+  const end = (browser, which, headers = own) => browser.call("DELETE", `/v1/session/identities/${which}`, undefined, headers);
+  assert.deepEqual(refusal(await end(stranger, id)), [404, "NOT_FOUND"], "another person's");
+  const document = (await worker.call("GET", "/v1/openapi.json")).body.paths["/v1/session/identities/{id}"];
+  const [{ example }] = document.delete.parameters;
+  assert.match(example, /^github-\d+$/);
+  for (const none of [example, "x", "github-", "github-1", "gitlab-1"])
+    assert.deepEqual(refusal(await end(owner, none)), [404, "NOT_FOUND"], none);
+  const elsewhere = { origin: "https://evil.example", "sec-fetch-site": "cross-site" };
+  assert.deepEqual(refusal(await end(owner, id, elsewhere)), [403, "CROSS_ORIGIN"]);
+  assert.deepEqual(refusal(await end(new Browser(worker), id)), [401, "INVALID_SESSION"]);
+  assert.equal((await list(owner))[0].ended_at, null);
+  const ended = await end(owner, id);
+  assert.deepEqual([ended.status, ended.body.identity], [200, (await list(owner))[0]]);
+  assert.ok(ended.body.identity.ended_at);
+  assert.deepEqual((await end(owner, id)).body, ended.body, "a repeat changes nothing");
+  const log = await worker.sql(
+    "SELECT actor_id, subject, detail FROM audit_log WHERE tenant_id = ? AND action = 'identity.ended'",
+    made.session.tenant.id,
+  );
+  assert.deepEqual(log, [{ actor_id: made.session.person.id, subject: who.email, detail: "github" }]);
+  // Sessions go on; a new one takes a mail. Neither the same address nor another one links the account again.
+  assert.equal((await byGithub.call("GET", "/v1/session")).status, 200);
+  for (const emails of [undefined, [{ email: address(), primary: true, verified: true }]]) {
+    instead = emails ? { "/user/emails": () => Response.json(emails) } : {};
+    const browser = new Browser(worker);
+    const refused = await signIn(browser, who);
+    assert.deepEqual(refusal(refused), INVALID);
+    assert.match(refused.body.detail, /removed/);
+    assert.equal(browser.cookies.has("__Host-session"), false);
+  }
+  assert.equal((await list(owner)).length, 1);
+  const again = new Browser(worker);
+  await again.call("POST", "/v1/login", { email: who.email }, OWN);
+  const mail = await until(async () => (await mailsTo(worker, who.email)).find(({ subject }) => subject === "Sign in"), "the mail");
+  assert.equal((await again.session({ token: mail.text.match(/#token=([0-9a-f]{64})/)?.[1] }, OWN)).status, 201);
 });
 
 test("an address that GitHub has not verified, or that is not the primary one, signs nobody in", async () => {

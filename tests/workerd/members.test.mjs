@@ -1,5 +1,6 @@
 // Members of a tenant and invitations, on the real Worker: each role against each route, and the last owner.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { after, before, test } from "node:test";
 import { Browser, address, mailTo, mailsTo, signedUp } from "./browser.mjs";
 import { startWorker } from "./worker.mjs";
@@ -164,11 +165,91 @@ test("a token is spent with what it does, or not at all", async () => {
   }
 });
 
+/** Makes a tenant one of so many members. */
+async function fill({ session }, count) {
+  const more = "SELECT 'per_01KB' || printf('%022d', value) AS id FROM json_each(?2)";
+  const numbers = JSON.stringify(Array.from({ length: count - 1 }, (_, at) => at));
+  const { id } = session.tenant;
+  await worker.sql(`INSERT INTO people (id, email, created_ms) SELECT id, id || ?1 || '@example.test', 1 FROM (${more})`, id, numbers);
+  await worker.sql(`INSERT INTO members (tenant_id, person_id, role, created_ms) SELECT ?1, id, 'viewer', 1 FROM (${more})`, id, numbers);
+}
+
+test("a tenant has a hundred members, invited ones among them, also of those who come at once", async () => {
+  const owner = await signedUp(worker);
+  await fill(owner, 98);
+  const all = await Promise.all(Array.from({ length: 5 }, () => invite(owner, address(), "viewer")));
+  assert.deepEqual(all.map(({ status }) => status).sort(), [201, 201, 422, 422, 422]);
+  const [one, two] = all.filter(({ status }) => status === 201).map(({ body }) => body.invitation.email);
+  assert.equal((await invite(owner, one, "developer")).status, 201, "in the place of the first");
+  assert.deepEqual(refusal(await invite(owner, address(), "viewer")), [422, "INVALID_REQUEST"]);
+  // One seat is taken otherwise: of two who join at once one stays outside.
+  await worker.sql("INSERT INTO people (id, email, created_ms) VALUES ('per_01KC0000000000000000000000', 'seat@example.test', 1)");
+  await worker.sql(
+    "INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, 'per_01KC0000000000000000000000', 'viewer', 1)",
+    owner.session.tenant.id,
+  );
+  const tokens = [(await mailTo(worker, one, 2)).token, (await mailTo(worker, two)).token];
+  const join = (token) => new Browser(worker).call("POST", "/v1/members/join", { token });
+  const joins = await Promise.all(tokens.map(join));
+  const left = joins.findIndex(({ status }) => status !== 201);
+  assert.deepEqual(joins.filter(({ status }) => status === 201).length, 1);
+  const refused = await join(tokens[left]);
+  assert.deepEqual([...refusal(refused), refused.body.param], [422, "INVALID_REQUEST", "token"]);
+  // The invitation was not spent.
+  await worker.sql("DELETE FROM members WHERE person_id = 'per_01KC0000000000000000000000'");
+  assert.equal((await join(tokens[left])).status, 201);
+});
+
+test("nobody joins a tenant that is not served, and the invitation is kept", async () => {
+  const owner = await signedUp(worker);
+  const email = address();
+  await invite(owner, email, "viewer");
+  const { token } = await mailTo(worker, email);
+  const join = () => new Browser(worker).call("POST", "/v1/members/join", { token });
+  const become = (status) => worker.call("PATCH", `/v1/admin/tenants/${owner.session.tenant.id}`, { admin: true, body: { status } });
+  await become("suspended");
+  assert.deepEqual(refusal(await join()), [403, "TENANT_SUSPENDED"]);
+  assert.deepEqual(await worker.sql("SELECT id FROM people WHERE email = ?", email), []);
+  await become("active");
+  assert.equal((await join()).status, 201);
+});
+
+test("without a mail backend nobody is invited", async () => {
+  const bare = await startWorker();
+  try {
+    const { id } = await bare.tenant();
+    const secret = "ab".repeat(32);
+    const hash = createHash("sha256").update(Buffer.from(secret, "hex")).digest("hex");
+    const person = "per_01KB0000000000000000000000";
+    const [now, end] = [Date.now(), Date.now() + DAY];
+    await bare.sql("INSERT INTO people (id, email, created_ms) VALUES (?, 'a@example.test', 1)", person);
+    await bare.sql("INSERT INTO members (tenant_id, person_id, role, created_ms) VALUES (?, ?, 'owner', 1)", id, person);
+    await bare.sql(
+      `INSERT INTO sessions (id, hash, person_id, tenant_id, ip_prefix, created_ms, seen_ms, expires_ms)
+       VALUES ('ses_01KB0000000000000000000000', ?, ?, ?, 'unknown', ?, ?, ?)`,
+      hash,
+      person,
+      id,
+      now,
+      now,
+      end,
+    );
+    const browser = new Browser(bare);
+    browser.cookies.set("__Host-session", secret);
+    const refused = await browser.call("POST", "/v1/members/invitations", { email: address(), role: "viewer" });
+    assert.deepEqual(refusal(refused), [404, "NOT_FOUND"]);
+    assert.match(refused.body.detail, /sends no mail/);
+    assert.deepEqual(await bare.sql("SELECT id FROM invitations"), []);
+  } finally {
+    await bare.stop();
+  }
+});
+
 test("an address gets few invitations a day, whoever sends them", async () => {
   const email = address();
   const sent = [];
   for (let at = 0; at < 5; at++) sent.push((await invite(await signedUp(worker), email, "viewer")).status);
-  assert.deepEqual(sent, [201, 201, 201, 429, 429]);
+  assert.deepEqual(sent, [201, 201, 201, 429, 429], "of tenants of the free tier");
 });
 
 test("an invitation that was revoked, replaced or has expired is worth nothing", async () => {

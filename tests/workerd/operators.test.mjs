@@ -31,7 +31,7 @@ const endSessions = (id) => worker.call("DELETE", `/v1/admin/people/${id}/sessio
 const mark = (email, state) => worker.sql("INSERT INTO mail_addresses (address, state, marked_ms) VALUES (?, ?, 1)", email, state);
 const stateOf = async (id) => (await worker.sql("SELECT state FROM mails WHERE id = ?", id))[0]?.state;
 const ended = (id, state) => until(async () => (await stateOf(id)) === state, `a mail that is ${state}`);
-const invite = (owner, email) => owner.browser.call("POST", "/v1/members/invitations", { email, role: "viewer" });
+const invite = (owner, email, role = "viewer") => owner.browser.call("POST", "/v1/members/invitations", { email, role });
 
 /** What operators have done in a tenant, as its owner reads it. */
 async function doneByOperators({ browser }) {
@@ -60,7 +60,7 @@ test("a mail address is found with its person, tenants, invitations and mails", 
     ["mail", id, "sent"],
   ];
   assert.deepEqual((await found(guest)).sort(), open.sort());
-  await invite(owner, guest);
+  await invite(owner, guest, "developer");
   const states = (await found(guest)).filter(([kind]) => kind === "invitation").map(([, , state]) => state);
   assert.deepEqual(states.sort(), ["open", "revoked"]);
   assert.deepEqual(await found(address()), []);
@@ -262,6 +262,29 @@ test("after twenty wrong keys from a network none is compared for a minute", asy
   assert.equal((await ask(true, network())).status, 200, "another network");
   await worker.advance(MINUTE + 1_000);
   assert.equal((await ask(true)).status, 200, "a minute later");
+});
+
+test("wrong keys at the same time, and from all of a large network, are counted as those one after another", async () => {
+  // With a binding that counts nothing, each wrong key is awaited after its comparison.
+  const counted = await startWorker({ ratelimits: { OPERATOR_GUARD: { namespace_id: "1", simple: { limit: 10_000, period: 60 } } } });
+  try {
+    const ask = (admin, from) => counted.call("GET", "/v1/admin/tenants?limit=1", { admin, headers: { "cf-connecting-ip": from } });
+    const statuses = async (clients) => {
+      const all = await Promise.all(clients.map((from, at) => ask(`wrong ${at}`, from)));
+      return Object.fromEntries([...Map.groupBy(all, ({ status }) => status)].map(([status, of]) => [status, of.length]));
+    };
+    assert.equal((await ask(true, "10.99.1.1")).status, 200);
+    const v4 = Array.from({ length: 120 }, (_, at) => `10.99.1.${at}`);
+    assert.deepEqual(await statuses(v4), { 401: 20, 429: 100 });
+    // A /48 of IPv6 is one network, however an address in it is written.
+    const v6 = Array.from({ length: 120 }, (_, at) => (at % 2 ? `2001:db8:1:${at}::${at}` : `2001:0DB8:0001:${at}:0:0:0:1`));
+    assert.deepEqual(await statuses(v6), { 401: 20, 429: 100 });
+    const mapped = Array.from({ length: 30 }, (_, at) => `::ffff:10.99.1.${at}`);
+    assert.deepEqual(await statuses(mapped), { 429: 30 }, "an IPv4 address in IPv6 is that address");
+    assert.equal((await ask(true, "10.99.2.1")).status, 200);
+  } finally {
+    await counted.stop();
+  }
 });
 
 test("wrong keys that the platform has counted elsewhere close a network too", async () => {

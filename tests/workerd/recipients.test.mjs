@@ -324,7 +324,7 @@ test("an address is the tenant's by proof, although another has used it first in
 });
 
 test("an address is derived, without a signature", async () => {
-  const ann = await seller();
+  const ann = await seller("starter");
   const [one, two] = [
     await add(ann, { chain: "base", address: "derive" }),
     await add(ann, { chain: "base", address: "derive", default: true }),
@@ -449,4 +449,89 @@ test("a viewer and a developer read, and an owner changes", async () => {
       assert.deepEqual(refusal(answer).slice(0, 2), [403, "INSUFFICIENT_ROLE"], role);
   }
   assert.equal((await add(ann, good)).status, 201);
+});
+
+test("whoever was removed or revoked meanwhile changes no address and no setting by a request that is under way", async () => {
+  const ann = await seller("starter");
+  const { body: key } = await ann.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage"] });
+  const byKey = (method, path, body) => worker.call(method, path, { key: key.key, body });
+  const { address } = (await add(ann, { chain: "base", address: "derive" })).body.recipient;
+  const { address: own } = (await add(ann, { chain: "base", address: "derive", default: false })).body.recipient;
+  const email = newEmail();
+  await ann.browser.call("POST", "/v1/members/invitations", { email, role: "owner" });
+  const browser = new Browser(worker);
+  const { token } = await mailTo(worker, email);
+  const { person } = (await browser.call("POST", "/v1/members/join", { token })).body.session;
+  const bySession = (method, path, body) => browser.call(method, path, body);
+  const requests = /** @type {[string, string, object | undefined][]} */ ([
+    ["PATCH", `/v1/recipients/${own}`, { default_for: "base" }],
+    ["POST", "/v1/recipients", { chain: "base", address: "derive", default: true }],
+    ["DELETE", `/v1/recipients/${address}`, undefined],
+    ["PATCH", "/v1/tenant", { company_name: "Thief" }],
+  ]);
+  const state = async () => ({ addresses: await list(ann), tenant: (await ann.browser.call("GET", "/v1/tenant")).body });
+  const before = await state();
+  const role = (name) => `UPDATE members SET role = '${name}' WHERE person_id = ?`;
+  const revoked = (at) => `UPDATE api_keys SET revoked_ms = ${at} WHERE id = ?`;
+  for (const { by, away, back, ids } of [
+    { by: bySession, away: role("viewer"), back: role("owner"), ids: [person.id] },
+    { by: byKey, away: revoked(1), back: revoked("NULL"), ids: [key.api_key.id] },
+  ])
+    for (const [method, path, body] of requests) {
+      const request = () => by(method, path, body);
+      const answer = await worker.whileHeld("INSERT INTO audit_log", request, () => worker.sql(away, ...ids));
+      assert.deepEqual(refusal(answer).slice(0, 2), [403, "INSUFFICIENT_ROLE"], `${method} ${path}`);
+      assert.deepEqual(await state(), before);
+      await worker.sql(back, ...ids);
+    }
+});
+
+test("an address is answered as it was written, although the directory fails right after", async () => {
+  const ann = await seller("starter");
+  // Its reads before the write go through.
+  await worker.dbFault(
+    { names: "WHERE tenant_id = ? ORDER BY environment", skip: 1, stays: true },
+    { names: "created_ms FROM tenants WHERE id", skip: 3, stays: true },
+  );
+  const derived = await add(ann, { chain: "base", address: "derive" });
+  await worker.dbFault();
+  assert.deepEqual([derived.status, derived.body.in_force], [201, false], JSON.stringify(derived.body));
+  assert.deepEqual(await list(ann), [derived.body.recipient]);
+  await worker.cron("* * * * *");
+  const { address } = derived.body.recipient;
+  assert.equal(await isOwn(ann.live, "base", address), true);
+  assert.equal((await add(ann, { chain: "base", address: "derive", default: false })).status, 201);
+  const other = (await list(ann)).find((each) => each.address !== address);
+  for (const { act, skip } of [
+    { act: () => setDefault(ann, other.address, "base"), skip: 2 },
+    { act: () => retire(ann, other.address), skip: 1 },
+  ]) {
+    await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip, stays: true });
+    assert.deepEqual(refusal(await act()).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
+    await worker.dbFault();
+    const { status, body } = await act();
+    if (status === 200)
+      assert.deepEqual(
+        [body.recipient ?? body.data[0]],
+        (await list(ann)).filter((each) => each.address === other.address),
+      );
+  }
+  const found = (await list(ann)).find((each) => each.address === other.address);
+  assert.deepEqual([found.default_for, found.removed_at !== null], [[], true]);
+});
+
+test("a managing key retires an address although its ledger is away", async () => {
+  const ann = await seller("starter");
+  const { body } = await ann.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage"] });
+  const { recipient } = (await add(ann, { chain: "base", address: "derive" })).body;
+  assert.equal(await isOwn(ann.live, "base", recipient.address), true);
+  await worker.fault({ names: ann.id, unsent: true, stays: true });
+  const call = (method, path, more) => worker.call(method, path, { key: body.key, body: more });
+  const added = await call("POST", "/v1/recipients", { chain: "base", address: "derive" });
+  assert.deepEqual(refusal(added).slice(0, 2), [503, "LEDGER_UNAVAILABLE"]);
+  assert.deepEqual(refusal(await call("DELETE", `/v1/recipients/${recipient.address}`)).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
+  await worker.fault(null);
+  assert.notEqual((await list(ann))[0].removed_at, null);
+  await worker.cron("* * * * *");
+  assert.equal(await isOwn(ann.live, "base", recipient.address), false);
 });

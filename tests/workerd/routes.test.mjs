@@ -19,7 +19,7 @@ const routes = async () => {
   const { body } = await worker.call("GET", "/v1/openapi.json");
   return Object.entries(body.paths).flatMap(([path, methods]) =>
     Object.entries(methods)
-      .filter(([method]) => ["get", "post", "patch", "delete"].includes(method))
+      .filter(([method]) => ["get", "post", "put", "patch", "delete"].includes(method))
       .map(([method, operation]) => ({
         method: method.toUpperCase(),
         template: path,
@@ -148,11 +148,16 @@ test("the ids of another tenant name nothing, on every route that takes one", as
   const added = await worker.call("POST", `/v1/admin/tenants/${tenant}/recipients`, { admin: true, body: recipient });
   assert.equal(added.status, 201, JSON.stringify(added.body));
   const [event] = (await call("GET", "/v1/events")).body.data;
+  await worker.sql(
+    "INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', '583231', ?, 1)",
+    theirs.session.person.id,
+  );
   const ids = {
     "/v1/api-keys/{key_id}": [key.id],
     "/v1/api-keys/{key_id}/rotate": [key.id],
     "/v1/sessions/{id}": [theirs.session.id],
-    "/v1/members/invitations/{id}": [invited.id],
+    "/v1/session/identities/{id}": ["github-583231"],
+    "/v1/members/invitations/{id}": [invited.invitation.id],
     "/v1/members/{person_id}": [theirs.session.person.id],
     "/v1/recipients/{address}": [recipient.address],
     "/v1/events/{id}": [event.id],
@@ -165,12 +170,15 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),
     members: (await call("GET", "/v1/members")).body,
     recipients: (await call("GET", "/v1/recipients")).body,
+    identities: (await call("GET", "/v1/session/identities")).body.data.map(({ id, ended_at }) => [id, ended_at]),
   });
   const before = await state();
+  assert.deepEqual(before.identities, [["github-583231", null]]);
   // An operator names any tenant by its id: what else stands in such a path must belong to it.
   const all = (await routes()).filter(({ template, access }) => template.match(access === "adminKey" ? /\{id\}\/.*\{/ : /\{/));
   for (const { method, path, template, access, role, takesBody } of all) {
-    if (template.startsWith("/facilitator/k/") || PAID.includes(template)) continue;
+    // A route without a credential takes no id as anybody's.
+    if (access === "public" || template.startsWith("/facilitator/k/") || PAID.includes(template)) continue;
     assert.ok(ids[template], `an id for ${template}`);
     let at = 0;
     const there = template.replaceAll(/\{[a-z_]+\}/g, () => ids[template][at++]);
@@ -203,8 +211,10 @@ test("of a suspended tenant a session reads, and a key with the scope `manage` d
 });
 
 test("every route names the methods it has", async () => {
-  for (const { path } of await routes()) {
-    const answer = await worker.call("PUT", path);
+  const all = await routes();
+  for (const { path } of all) {
+    const method = all.some((route) => route.path === path && route.method === "PUT") ? "PATCH" : "PUT";
+    const answer = await worker.call(method, path);
     // Under a key in the path every answer is 200.
     assert.equal(answer.status, path.startsWith("/facilitator/k/") ? 200 : 405, path);
     assert.equal(answer.body.error_code, "METHOD_NOT_ALLOWED");
@@ -218,6 +228,8 @@ test("a route of another service does not exist without its settings", async () 
   for (const { method, path, body: sent } of [
     { method: "POST", path: "/v1/webhooks/resend", body: { type: "email.bounced" } },
     { method: "GET", path: "/v1/session/github" },
+    { method: "GET", path: "/v1/session/oidc?email=ann@corp.example" },
+    { method: "GET", path: `/v1/session/oidc/x/callback?code=a&state=${"00".repeat(32)}` },
     { method: "GET", path: `/v1/session/github/callback?code=a&state=${"00".repeat(32)}` },
   ]) {
     assert.ok(

@@ -105,6 +105,90 @@ test("five codes are compared and no sixth, also when they come at once", async 
   assert.equal((await browser.session({ code: mail.code })).status, 201);
 });
 
+/** A browser of a network that has asked for a mail to a new address; with what the mail holds. */
+async function asked(from = network()) {
+  const browser = new Browser(worker);
+  browser.network = from;
+  const email = address();
+  assert.equal((await browser.signUp(email)).status, 202);
+  return { browser, email, ...(await mailTo(worker, email)) };
+}
+
+const STOPPED = [429, "RATE_LIMITED"];
+/** What an answer says, without what belongs to one request. */
+const said = ({ status, headers, body: { request_id: _, retry_after_s: wait, ...body } }) => [
+  status,
+  headers["content-type"],
+  wait > 0,
+  body,
+];
+const wrongOf = async (prefix) => (await worker.sql("SELECT wrong FROM wrong_codes WHERE ip_prefix = ?", prefix))[0]?.wrong ?? 0;
+
+test("from a network with twenty wrong codes no code is compared, and links sign in", async () => {
+  const from = network();
+  const prefix = from["cf-connecting-ip"].replace(/1$/, "0/24");
+  const all = await wrongOf("all");
+  for (let at = 0; at < 4; at++) {
+    const { browser, code } = await asked(from);
+    const guesses = at < 3 ? 5 : 4;
+    for (let guess = 0; guess < guesses; guess++) assert.deepEqual(refusal(await browser.session({ code: other(code) })), INVALID);
+  }
+  // A right code is none of them, however often one signs in.
+  for (let at = 0; at < 2; at++) {
+    const { browser, code } = await asked(from);
+    assert.equal((await browser.session({ code })).status, 201);
+  }
+  assert.deepEqual([await wrongOf(prefix), (await wrongOf("all")) - all], [19, 19]);
+  const [one, two] = [await asked(from), await asked(from)];
+  const guesses = await Promise.all(Array.from({ length: 5 }, () => one.browser.session({ code: other(one.code) })));
+  assert.deepEqual(guesses.map(({ status }) => status).sort(), [401, 429, 429, 429, 429], "also of those that come at once");
+  assert.deepEqual([await wrongOf(prefix), (await wrongOf("all")) - all], [20, 20]);
+  const [right, wrong] = [await two.browser.session({ code: two.code }), await two.browser.session({ code: other(two.code) })];
+  assert.deepEqual(refusal(right), STOPPED);
+  assert.deepEqual(said(right), said(wrong), "which of them was right is not said");
+  assert.match(right.body.detail, /link/);
+  assert.ok(Number(right.headers["retry-after"]) <= 86_400);
+  assert.deepEqual(await worker.sql("SELECT tries FROM sign_ins WHERE email = ?", two.email), [{ tries: 0 }], "it was not compared");
+  const elsewhere = await asked();
+  assert.equal((await elsewhere.browser.session({ code: elsewhere.code })).status, 201, "another network");
+  assert.equal((await two.browser.session({ token: two.token })).status, 201, "the link");
+  // From then on the browser shows that the person has signed in in it.
+  await two.browser.logIn(two.email);
+  const { code } = await mailTo(worker, two.email, 2);
+  assert.equal((await two.browser.session({ code })).status, 201, "strangers stop no code there");
+});
+
+test("after a thousand wrong codes of a day none is compared, links sign in, and the log says it", async () => {
+  const alarm = () => worker.log.lines.filter((line) => line.includes("too many codes of sign-ins were wrong")).length;
+  const before = await wrongOf("all");
+  await worker.sql("UPDATE wrong_codes SET wrong = 998 WHERE ip_prefix = 'all'");
+  try {
+    const people = await Promise.all(Array.from({ length: 5 }, () => asked()));
+    assert.equal(alarm(), 0);
+    const guesses = await Promise.all(people.map(({ browser, code }) => browser.session({ code: other(code) })));
+    assert.deepEqual(guesses.map(({ status }) => status).sort(), [401, 401, 429, 429, 429]);
+    await until(() => alarm() === 1, "the line for operators");
+    const [{ browser, code, token }] = people;
+    const [right, wrong] = [await browser.session({ code }), await browser.session({ code: other(code) })];
+    assert.deepEqual(refusal(right), STOPPED);
+    assert.deepEqual(said(right), said(wrong));
+    assert.equal((await browser.session({ token })).status, 201);
+    assert.deepEqual([await wrongOf("all"), alarm()], [1_000, 1]);
+  } finally {
+    await worker.sql("UPDATE wrong_codes SET wrong = ? WHERE ip_prefix = 'all'", before);
+  }
+});
+
+test("the refusal of a code says that only the newest mail's counts", async () => {
+  const { browser, email, code } = await asked();
+  await browser.signUp(email);
+  const second = await mailTo(worker, email, 2);
+  const refused = await browser.session({ code });
+  assert.deepEqual(refusal(refused), INVALID);
+  assert.match(refused.body.detail, /only that of the newest mail/);
+  assert.equal((await browser.session({ code: second.code })).status, 201);
+});
+
 test("a link and a code are used once, and only one of those that come at once", async () => {
   for (const by of ["token", "code"]) {
     const email = address();
@@ -171,7 +255,9 @@ test("cookies have the attributes that keep them", async () => {
   const asked = await browser.signUp(email);
   assert.match(asked.setCookie.join("\n"), new RegExp(`^__Host-sign-in=[0-9a-f]{64}; Max-Age=900; ${kept}$`));
   const made = await browser.session({ token: (await mailTo(worker, email)).token });
-  assert.match(made.setCookie.join("\n"), new RegExp(`^__Host-session=[0-9a-f]{64}; Max-Age=1209600; ${kept}$`));
+  assert.equal(made.setCookie.length, 2);
+  assert.match(made.setCookie[0], new RegExp(`^__Host-session=[0-9a-f]{64}; Max-Age=1209600; ${kept}$`));
+  assert.match(made.setCookie[1], new RegExp(`^__Host-known=[0-9a-f]{64}; Max-Age=15552000; ${kept}$`));
   const [{ hash }] = await worker.sql("SELECT hash FROM sessions WHERE id = ?", made.body.session.id);
   assert.ok(!made.setCookie[0].includes(hash), "the directory holds the secret's hash");
   const ended = await browser.call("DELETE", "/v1/session");
@@ -389,19 +475,22 @@ test("mails are bounded by address and by network, alike for known and unknown",
 
 test("strangers keep nobody from signing in", async () => {
   const victim = await signedUp(worker);
-  const ask = (from, email = victim.email) => new Browser(worker).call("POST", "/v1/login", { email }, from);
+  const ask = (from, browser = new Browser(worker)) => browser.call("POST", "/v1/login", { email: victim.email }, from);
+  const far = (at) => ({ "cf-connecting-ip": `${at < 50 ? 172 : 173}.${at}.7.1` });
   const strangers = Array.from({ length: 4 }, network);
   for (const from of strangers) for (let sent = 0; sent < 5; sent++) await ask(from);
   const all = "SELECT 1 FROM sign_ins WHERE email = ?";
+  // The victim's own, of the sign-up, is one of twenty.
   assert.equal((await worker.sql(all, victim.email)).length, 20);
   for (const from of strangers) assert.equal((await ask(from)).status, 429);
-  // A network from which the person has signed in has bounds of its own; one that is new to the address asks once.
-  for (let sent = 0; sent < 4; sent++) assert.equal((await ask(victim.browser.network)).status, 202);
-  const fresh = network();
-  assert.deepEqual([(await ask(fresh)).status, (await ask(fresh)).status], [202, 429]);
-  const others = await Promise.all(Array.from({ length: 90 }, () => ask(network())));
-  assert.equal(others.filter(({ status }) => status === 202).length, 75, "a hundred in a day");
-  assert.equal((await ask(victim.browser.network)).status, 429, "five in 15 minutes");
+  // A network that is new to the address asks once; five of one /16 do.
+  assert.deepEqual([(await ask(far(0))).status, (await ask(far(0))).status], [202, 429]);
+  const others = await Promise.all(Array.from({ length: 90 }, (_, at) => ask(far(at + 1))));
+  assert.equal(others.filter(({ status }) => status === 202).length, 79, "a hundred in a day");
+  // The browser in which the person has signed in has bounds of its own, in any network.
+  assert.equal((await ask(far(200))).status, 429);
+  for (let sent = 0; sent < 5; sent++) assert.equal((await ask(far(200), victim.browser)).status, 202);
+  assert.equal((await ask(victim.browser.network, victim.browser)).status, 429, "five in 15 minutes");
 });
 
 test("strangers use up nothing of the service for networks that ask for little", async () => {
@@ -497,6 +586,39 @@ test("a link and a code hold for 15 minutes", async () => {
   assert.deepEqual(refusal(await browser.session({ token: late.token })), INVALID);
   await worker.advance(12 * MINUTE);
   assert.equal((await browser.session({ code: intime.code })).status, 201);
+});
+
+test("what a client says of the time prolongs nothing", async () => {
+  const { browser, code, token } = await asked();
+  const { browser: signedIn } = await signedUp(worker);
+  await worker.advance(15 * MINUTE + 1);
+  for (const date of ["Mon, 30 Nov 2020 09:00:00 GMT", "Mon, 30 Nov 2099 09:00:00 GMT", "x"]) {
+    const says = { date, "x-date": date, "if-modified-since": date, age: "999999999" };
+    for (const proof of [{ code }, { token }]) assert.deepEqual(refusal(await browser.session(proof, says)), INVALID, date);
+    assert.equal((await signedIn.call("GET", "/v1/session", undefined, says)).status, 200, date);
+  }
+  // A browser that keeps its cookie for longer has it for nothing: the end is the directory's.
+  const kept = signedIn.cookies.get("__Host-session");
+  await worker.advance(7 * DAY);
+  const cookie = `__Host-session=${kept}; Max-Age=999999999`;
+  assert.deepEqual(refusal(await signedIn.call("GET", "/v1/session", undefined, { cookie })), [401, "INVALID_SESSION"]);
+});
+
+test("wrong codes count for a day, and are deleted after it", async () => {
+  const { browser, code } = await asked();
+  assert.deepEqual(refusal(await browser.session({ code: other(code) })), INVALID);
+  await worker.sql("UPDATE wrong_codes SET wrong = 1000 WHERE ip_prefix = 'all'");
+  assert.deepEqual(refusal(await browser.session({ code })), STOPPED);
+  await worker.advance(DAY);
+  const next = await asked();
+  assert.deepEqual(refusal(await next.browser.session({ code: other(next.code) })), INVALID);
+  assert.equal((await next.browser.session({ code: next.code })).status, 201);
+  await worker.cron("17 3 * * *");
+  const prefix = next.browser.network["cf-connecting-ip"].replace(/1$/, "0/24");
+  assert.deepEqual(await worker.sql("SELECT ip_prefix, wrong FROM wrong_codes ORDER BY wrong, ip_prefix"), [
+    { ip_prefix: prefix, wrong: 1 },
+    { ip_prefix: "all", wrong: 1 },
+  ]);
 });
 
 test("a session ends after seven days without a request, and after 14 in any case", async () => {

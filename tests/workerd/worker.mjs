@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Miniflare, convertV4MiniflareOptions } from "miniflare";
+import { checkDocumented } from "./documented.mjs";
 
 export const ROOT = join(dirname(fileURLToPath(import.meta.url)), "..", "..");
 export const ADMIN_KEY = "an-operators-key-for-tests-of-40-letters";
@@ -105,6 +106,7 @@ async function step(what, act) {
   if (isHere) await stop();
   return result;
 }
+const owners = new WeakMap();
 function halting(Class, name) {
   const stepped = (target, methods) =>
     new Proxy(target, {
@@ -121,11 +123,12 @@ function halting(Class, name) {
       if (env.DB) own.DB = stepped(env.DB, ["batch"]);
       if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
       super(state, own);
+      owners.set(state.storage, name);
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformDeleteAll) return;
       prototype.platformDeleteAll = prototype.deleteAll;
       prototype.deleteAll = function () {
-        return step(name + " deleteAll", () => this.platformDeleteAll());
+        return step(owners.get(this) + " deleteAll", () => this.platformDeleteAll());
       };
     }
   };
@@ -233,6 +236,63 @@ function faultyStub(stub, context) {
     },
   });
 }
+// What is to go wrong with statements and batches of the Worker's own D1 whose text holds \`names\`: before they run, or \`after\`
+// it, an error or a wait of \`slow\` ms, or, \`held\`, until the faults are set anew; once, or each time with \`stays\`; the
+// first \`skip\` of them run as they are.
+let dbFaults = [];
+let dbHeld = null;
+const sqlOf = new WeakMap();
+let isPatched = false;
+async function actOnDb(texts, after) {
+  const all = texts.join(" ;; ");
+  const own = dbFaults.find((one) => Boolean(one.after) === after && all.includes(one.names));
+  if (!own) return;
+  if (own.skip > 0) {
+    own.skip--;
+    return;
+  }
+  if (!own.stays) dbFaults = dbFaults.filter((one) => one !== own);
+  if (own.held) {
+    dbHeld = own;
+    while (dbHeld === own) await scheduler.wait(10);
+    return;
+  }
+  if (!own.slow) throw new Error("D1_ERROR: a fault of a test");
+  await scheduler.wait(own.slow);
+}
+function patchDb(env) {
+  if (isPatched || !env.DB) return;
+  isPatched = true;
+  const database = Object.getPrototypeOf(env.DB);
+  const statement = Object.getPrototypeOf(env.DB.prepare("SELECT 1"));
+  const { prepare, batch } = database;
+  const { bind, all } = statement;
+  database.prepare = function (text) {
+    const made = prepare.call(this, text);
+    sqlOf.set(made, text);
+    return made;
+  };
+  statement.bind = function (...values) {
+    const bound = bind.apply(this, values);
+    sqlOf.set(bound, sqlOf.get(this) ?? "");
+    return bound;
+  };
+  const faulted = async (texts, act) => {
+    await actOnDb(texts, false);
+    const result = await act();
+    await actOnDb(texts, true);
+    return result;
+  };
+  statement.all = function (...given) {
+    return faulted([sqlOf.get(this) ?? ""], () => all.apply(this, given));
+  };
+  database.batch = function (statements) {
+    return faulted(
+      statements.map((one) => sqlOf.get(one) ?? ""),
+      () => batch.call(this, statements),
+    );
+  };
+}
 // The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
 let refusal = null;
 function refusing(binding) {
@@ -253,6 +313,13 @@ export default {
     if (pathname === "/__fault") {
       fault = await request.json();
       return Response.json(fault);
+    }
+    patchDb(env);
+    if (pathname === "/__dbfault") {
+      if (request.method === "GET") return Response.json(dbHeld !== null);
+      dbFaults = await request.json();
+      dbHeld = null;
+      return new Response();
     }
     if (pathname === "/__release") {
       held = null;
@@ -287,7 +354,9 @@ export default {
     return new Inner(context, own).fetch(request);
   },
   scheduled(event, env, context) {
-    return new Inner(context, { ...env, ...(env.LEDGERS && { LEDGERS: faulty(env.LEDGERS, context) }) }).scheduled(event);
+    const own = { ...env };
+    for (const name of ["LEDGERS", "RECORDS"]) if (env[name]) own[name] = faulty(env[name], context);
+    return new Inner(context, own).scheduled(event);
   },
   queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
 };
@@ -479,6 +548,7 @@ export class Worker {
     } catch {
       parsed = undefined;
     }
+    checkDocumented(method, path, response.status, parsed);
     return { status: response.status, headers: response.headers, body: parsed, text };
   }
 
@@ -506,6 +576,23 @@ export class Worker {
    * With `stays` so it is with all such calls. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** What goes wrong with D1: statements and batches whose text holds `names` fail, or wait for `slow` ms, or are `held` until
+   * this is called again, before they run or `after` it; the next one, or all with `stays`, without the first `skip`. Without
+   * arguments nothing does. */
+  async dbFault(...what) {
+    await fetch(`${this.url}/__dbfault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** Does something while a statement of a request whose text holds `names` waits; answers what the request answers. */
+  async whileHeld(names, request, act) {
+    await this.dbFault({ names, held: true });
+    const answer = request();
+    await until(async () => (await fetch(`${this.url}/__dbfault`)).json(), `a statement with ${names}`);
+    await act();
+    await this.dbFault();
+    return answer;
   }
 
   /** Lets the answer go that a fault holds. */

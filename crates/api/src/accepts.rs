@@ -76,8 +76,9 @@ impl AcceptsRequest {
     /// # Errors
     /// `INVALID_JSON`; `INVALID_REQUEST` where it has neither form.
     pub fn read(body: &[u8]) -> Result<Self, Fault> {
-        let mut body: JsonMap = serde_json::from_slice(body)
-            .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error))?;
+        let mut body: JsonMap = serde_json::from_slice(body).map_err(|error| {
+            Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because_json(&error)
+        })?;
         let accepts = body.remove("accepts").filter(|accepts| !accepts.is_null());
         let Some(accepts) = accepts else { return price::read_price_request(&body) };
         let version = match body.get("x402Version").filter(|version| !version.is_null()) {

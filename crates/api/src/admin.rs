@@ -26,8 +26,37 @@ const EMAIL_BYTES_MAX: usize = 254;
 const NAME_BYTES_MAX: usize = 200;
 /// The most keys of a tenant, without revoked ones: the ledger's copy stays small.
 pub const KEYS_MAX: usize = 100;
+/// The most with those that a rotation adds: old keys hold beside new ones for a time.
+pub const ROTATED_MAX: usize = 200;
 /// The most addresses of a tenant in an environment, for the same reason.
 pub const RECIPIENTS_MAX: usize = 1_000;
+/// The most addresses of a tenant, retired ones included.
+pub const RECIPIENT_ROWS_MAX: usize = 4_000;
+
+/// Checks that a tenant that has `all` these addresses may have one more; `None` is an address that nobody has. One that the
+/// tenant has in force is none more.
+///
+/// # Errors
+/// `INVALID_REQUEST`.
+pub fn check_room(all: &[RecipientView], new: Option<(&Address, Environment)>) -> Result<(), Fault> {
+    let own = new.and_then(|(address, environment)| {
+        let text = address.to_string();
+        all.iter().find(|each| each.address == text && each.environment == environment)
+    });
+    let in_force = all.iter().filter(|each| each.removed_at.is_none()).count();
+    let too_many = match own {
+        Some(own) if own.removed_at.is_none() => return Ok(()),
+        Some(_) => in_force >= RECIPIENTS_MAX,
+        None => in_force >= RECIPIENTS_MAX || all.len() >= RECIPIENT_ROWS_MAX,
+    };
+    if !too_many {
+        return Ok(());
+    }
+    let rule = format!(
+        "is one too many: a tenant can have {RECIPIENTS_MAX} addresses, and {RECIPIENT_ROWS_MAX} with those it has retired"
+    );
+    Err(invalid("address", &rule))
+}
 /// The greatest limit that a tenant may have, requests or verdicts: far above what one ledger can serve.
 const LIMIT_MAX: i64 = 1_000_000_000;
 

@@ -115,14 +115,32 @@ pub fn csv_of(entries: &[AuditView]) -> String {
     text
 }
 
-/// Writes a cell in quotes. One that a spreadsheet would read as a formula gets an apostrophe in front: others choose some
-/// of the texts, such as the user agent.
+/// Characters by which a spreadsheet divides cells, by its language and settings: whether it heeds quotes then or not.
+const DIVIDERS: [char; 5] = [';', ',', '\t', '\r', '\n'];
+
+/// Whether a spreadsheet would read a text as a formula. Full-width and small forms are read as the plain ones.
+fn is_formula(text: &str) -> bool {
+    let begin = text.trim_start_matches(|letter: char| letter == '"' || letter.is_whitespace());
+    begin.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'])
+}
+
+/// Writes a cell in quotes. What a spreadsheet would read as a formula gets an apostrophe in front, at the begin and after a
+/// divider: others choose some of the texts, such as the user agent.
 fn push_cell(text: &mut String, cell: &str) {
     text.push('"');
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n']) {
+    if is_formula(cell) || cell.starts_with(['\t', '\r', '\n']) {
         text.push('\'');
     }
-    text.push_str(&cell.replace('"', "\"\""));
+    for (at, letter) in cell.char_indices() {
+        text.push(letter);
+        if letter == '"' {
+            text.push('"');
+        }
+        let rest = cell.get(at.saturating_add(letter.len_utf8())..).unwrap_or_default();
+        if DIVIDERS.contains(&letter) && is_formula(rest) {
+            text.push('\'');
+        }
+    }
     text.push('"');
 }
 
@@ -177,7 +195,14 @@ mod tests {
             ("+1", r#""'+1""#),
             ("-1", r#""'-1""#),
             ("@SUM(A1)", r#""'@SUM(A1)""#),
-            ("\t=1", "\"'\t=1\""),
+            ("\t=1", "\"'\t'=1\""),
+            ("\tx", "\"'\tx\""),
+            (" =1", r#""' =1""#),
+            ("x;=1;y; @a,\"+1", r#""x;'=1;y;' @a,'""+1""#),
+            ("x\n=1\r-1", "\"x\n'=1\r'-1\""),
+            ("＝1", r#""'＝1""#),
+            ("x;＋1;－1;＠a;﹦1", r#""x;'＋1;'－1;'＠a;'﹦1""#),
+            ("Mozilla/5.0 (X11; Linux; rv:1-2) a=b, c", r#""Mozilla/5.0 (X11; Linux; rv:1-2) a=b, c""#),
             ("", r#""""#),
         ] {
             let mut text = String::new();

@@ -192,7 +192,7 @@ pub(crate) fn null_or_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
 /// or there twice. `param` is the member's path, as `limits.per_minute`.
 pub(crate) fn parse_body<T: DeserializeOwned>(body: &[u8]) -> Result<T, Fault> {
     let mut json = serde_json::Deserializer::from_slice(body);
-    let no_json = |error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because(error);
+    let no_json = |error| Fault::new(ErrorCode::InvalidJson, "the body is not a JSON object").because_json(&error);
     match serde_path_to_error::deserialize::<_, JsonObject<T>>(&mut json) {
         Ok(JsonObject(value)) => json.end().map(|()| value).map_err(no_json),
         Err(error) => {

@@ -1,4 +1,5 @@
-//! Cookies: the session's, and those that bind a code, or a sign-in by another service, to the browser that asked for it.
+//! Cookies: the session's, those that bind a code, or a sign-in by another service, to the browser that asked for it, and that
+//! of a browser in which a person has signed in.
 //!
 //! The prefix `__Host-` (RFC 6265bis, section 4.1.3.2) keeps other hosts of the domain from setting them. `SameSite=Lax`,
 //! since `Strict` would lose the session on the way back from a payment page.
@@ -14,6 +15,8 @@ pub enum CookieName {
     SignIn,
     /// The browser that was sent to another service.
     Oauth,
+    /// A browser in which a person has signed in ([`x402_core::people::known`]).
+    Known,
 }
 
 impl CookieName {
@@ -24,6 +27,7 @@ impl CookieName {
             Self::Session => "__Host-session",
             Self::SignIn => "__Host-sign-in",
             Self::Oauth => "__Host-oauth",
+            Self::Known => "__Host-known",
         }
     }
 
@@ -54,6 +58,8 @@ pub struct Cookies {
     pub sign_in: Option<Secret>,
     /// The secret of the browser that was sent to another service.
     pub oauth: Option<Secret>,
+    /// That of a browser in which a person has signed in.
+    pub known: Option<Secret>,
     /// Whether there is a cookie of ours, readable or not.
     pub has_any: bool,
 }
@@ -67,16 +73,18 @@ impl Cookies {
     #[must_use]
     pub fn read(header: &str) -> Self {
         let mut cookies = Self::default();
-        let mut is_seen = [false; 3];
+        let mut is_seen = [false; 4];
         let pairs = header.split(';').filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='));
         for (name, value) in pairs {
-            let [session, sign_in, oauth] = &mut is_seen;
+            let [session, sign_in, oauth, known] = &mut is_seen;
             let (place, is_seen) = if name == CookieName::Session.as_str() {
                 (&mut cookies.session, session)
             } else if name == CookieName::SignIn.as_str() {
                 (&mut cookies.sign_in, sign_in)
             } else if name == CookieName::Oauth.as_str() {
                 (&mut cookies.oauth, oauth)
+            } else if name == CookieName::Known.as_str() {
+                (&mut cookies.known, known)
             } else {
                 continue;
             };
@@ -91,6 +99,8 @@ impl Cookies {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const NAMES: [CookieName; 4] = [CookieName::Session, CookieName::SignIn, CookieName::Oauth, CookieName::Known];
 
     #[test]
     fn a_cookie_is_read_as_it_was_set() {
@@ -121,10 +131,10 @@ mod tests {
     fn a_name_after_other_white_space_is_another_name() {
         let (thief, own) = (Secret::new([1; 32]), Secret::new([2; 32]));
         for space in ["\u{2000}", "\u{a0}", "\u{85}", "\u{3000}", "\u{b}", "\u{c}", "\r", "\n", "\u{feff}"] {
-            for name in [CookieName::Session, CookieName::SignIn, CookieName::Oauth].map(CookieName::as_str) {
+            for name in NAMES.map(CookieName::as_str) {
                 let header = format!("{space}{name}={}; {name}={}", thief.text(), own.text());
                 let read = Cookies::read(&header);
-                assert_eq!(read.session.or(read.sign_in).or(read.oauth), Some(own), "{header:?}");
+                assert_eq!(read.session.or(read.sign_in).or(read.oauth).or(read.known), Some(own), "{header:?}");
                 assert!(!Cookies::read(&format!("{space}{name}={}", thief.text())).has_any);
             }
         }
@@ -135,18 +145,18 @@ mod tests {
     #[test]
     fn a_name_that_comes_twice_has_no_value() {
         let (one, two) = (Secret::new([1; 32]).text(), Secret::new([2; 32]).text());
-        for name in [CookieName::Session, CookieName::SignIn, CookieName::Oauth].map(CookieName::as_str) {
+        for name in NAMES.map(CookieName::as_str) {
             for values in [[&*one, &*two], [&*one, &*one], ["", &*one], [&*one, ""]] {
                 let header = values.map(|value| format!("{name}={value}")).join("; ");
                 let read = Cookies::read(&format!("{header}; {name}={two}"));
                 assert_eq!(
-                    (read.session, read.sign_in, read.oauth, read.has_any),
+                    (read.session, read.sign_in, read.oauth.or(read.known), read.has_any),
                     (None, None, None, true),
                     "{header}"
                 );
                 let read = Cookies::read(&header);
                 assert_eq!(
-                    (read.session, read.sign_in, read.oauth, read.has_any),
+                    (read.session, read.sign_in, read.oauth.or(read.known), read.has_any),
                     (None, None, None, true),
                     "{header}"
                 );

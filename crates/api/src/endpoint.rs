@@ -1,6 +1,8 @@
 //! The route table, one row an endpoint: routing, body limits, scopes, the OpenAPI document and the tests of refusals
 //! all read it. The rows are in [`table`].
 
+#[cfg(not(target_arch = "wasm32"))]
+mod errors;
 mod method;
 mod table;
 
@@ -105,6 +107,10 @@ pub enum Endpoint {
     SessionEndAll,
     /// Makes the session one of another tenant of the person.
     SessionSwitch,
+    /// The accounts of other services by which the person signs in.
+    IdentityList,
+    /// Shuts one of them out.
+    IdentityEnd,
     /// The people of the tenant, and invitations.
     MemberList,
     /// Invites a person by a mail.
@@ -137,6 +143,14 @@ pub enum Endpoint {
     OwnTenantRead,
     /// Changes the settings of that tenant.
     OwnTenantPatch,
+    /// The identity provider of the tenant's own.
+    OidcRead,
+    /// Sets that provider.
+    OidcPut,
+    /// Looks for the DNS record that proves the mail domain.
+    OidcProve,
+    /// Removes that provider.
+    OidcRemove,
     /// Asks an owner by a mail whether to delete the tenant.
     OwnTenantDelete,
     /// Deletes the tenant, which can be undone for a week.
@@ -157,6 +171,10 @@ pub enum Endpoint {
     GithubGo,
     /// Where GitHub sends it back to.
     GithubComeBack,
+    /// Sends a browser to the identity provider of an address's company.
+    OidcGo,
+    /// Where that provider sends it back to.
+    OidcComeBack,
     /// Which mails came back, and which were reported as spam.
     ResendWebhook,
 }

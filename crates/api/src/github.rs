@@ -10,6 +10,8 @@ use x402_core::settings::sign_in::OauthClient;
 pub const CALLBACK_PATH: &str = "/v1/session/github/callback";
 /// The most characters of GitHub's code; its own have 20.
 const CODE_MAX: usize = 256;
+/// The most characters of an account's name; GitHub's have 39, and a company's suffix.
+const NAME_MAX: usize = 64;
 
 /// Where a browser goes to sign in. The scope lets us read the person's addresses, and nothing else.
 #[must_use]
@@ -95,6 +97,15 @@ pub fn subject(body: &[u8]) -> Option<String> {
     body.get("id")?.as_u64().map(|id| id.to_string())
 }
 
+/// The account's name, of the same answer, as a mail may show it: `None` where it is not of letters, digits, `-` and `_`.
+#[must_use]
+pub fn account_name(body: &[u8]) -> Option<String> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let name = body.get("login")?.as_str()?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    (is_plain && (1..=NAME_MAX).contains(&name.len())).then(|| name.to_owned())
+}
+
 /// The person's primary address in lower case, of the answer to `GET /user/emails`, if GitHub has verified it.
 #[must_use]
 pub fn verified_primary(body: &[u8]) -> Option<String> {
@@ -159,6 +170,12 @@ mod tests {
     fn a_person_is_an_id_and_a_verified_primary_address() {
         assert_eq!(subject(br#"{"id":583231,"login":"octocat"}"#).as_deref(), Some("583231"));
         assert!(subject(br#"{"id":"583231"}"#).is_none() && subject(b"{}").is_none());
+        let name = |login: &str| account_name(format!(r#"{{"login":"{login}"}}"#).as_bytes());
+        assert_eq!(name("octo-cat_corp").as_deref(), Some("octo-cat_corp"));
+        for wrong in ["", "a.b", "a b", "<b>", "ä", &"x".repeat(65)] {
+            assert_eq!(name(wrong), None, "{wrong}");
+        }
+        assert_eq!(account_name(b"{}"), None);
         let entry = |primary: bool, verified: bool| {
             format!(
                 r#"[{{"email":"A@x.test","primary":{primary},"verified":{verified}}},{{"email":"b@x.test","primary":false,"verified":true}}]"#

@@ -78,7 +78,7 @@ pub const RATE_HEADERS: [&str; 5] =
 
 /// Further headers of the answer to a preflight, where other origins are allowed.
 const PREFLIGHT_HEADERS: [(&str, &str); 3] = [
-    ("Access-Control-Allow-Methods", "GET, POST, PATCH, DELETE, OPTIONS"),
+    ("Access-Control-Allow-Methods", "GET, POST, PUT, PATCH, DELETE, OPTIONS"),
     ("Access-Control-Allow-Headers", ALLOWED),
     ("Access-Control-Max-Age", "86400"),
 ];
@@ -93,7 +93,7 @@ pub fn preflight_reply(cross_origin: CrossOrigin) -> ApiReply {
     ApiReply { status: 204, content_type: "", body: String::new(), headers }
 }
 
-/// All headers of an answer by name: those of every answer, those for other origins, then its own.
+/// All headers of an answer by name but cookies: those of every answer, those for other origins, then its own.
 #[must_use]
 pub fn all_headers<'a>(
     reply: &'a ApiReply,
@@ -107,8 +107,25 @@ pub fn all_headers<'a>(
     if !reply.content_type.is_empty() {
         headers.insert("Content-Type", reply.content_type);
     }
-    headers.extend(reply.headers.iter().map(|(name, value)| (*name, value.as_str())));
+    headers.extend(own_headers(reply).filter(|(name, _)| *name != SET_COOKIE));
     headers
+}
+
+/// The only header that an answer may have several of.
+pub const SET_COOKIE: &str = "Set-Cookie";
+
+fn own_headers(reply: &ApiReply) -> impl Iterator<Item = (&str, &str)> {
+    reply.headers.iter().map(|(name, value)| (*name, value.as_str()))
+}
+
+/// All headers of an answer, with each cookie that it sets.
+pub fn sent_headers<'a>(
+    reply: &'a ApiReply,
+    request_id: &'a str,
+    cross_origin: CrossOrigin,
+) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let cookies = own_headers(reply).filter(|(name, _)| *name == SET_COOKIE);
+    all_headers(reply, request_id, cross_origin).into_iter().chain(cookies)
 }
 
 /// The rate windows as headers: `RateLimit` and `RateLimit-Policy` (IETF

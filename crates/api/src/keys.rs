@@ -2,6 +2,7 @@
 
 use crate::body::{check_text, invalid, parse_body};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use x402_core::error::Fault;
 
 /// The longest time in which a key and the one that replaces it both hold: a week.
@@ -31,9 +32,9 @@ pub struct LeakedBody {
     /// The text of the key that was found.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub key: String,
-    /// Where it was found: an address that begins with `https://`, for the audit log of the key's owner.
-    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 500)))]
-    pub url: Option<String>,
+    /// Where it was found: an address that begins with `https://`, for the audit log of the key's owner. Anything else counts
+    /// as no place, and the key is revoked all the same.
+    pub url: Option<Value>,
 }
 
 /// A report of a leaked key.
@@ -41,7 +42,7 @@ pub struct LeakedBody {
 pub struct LeakReport {
     /// The text that was found; it may be no key.
     pub key: String,
-    /// Where it was found.
+    /// Where it was found; `None` where the report names no address of the form that is stored.
     pub url: Option<String>,
 }
 
@@ -67,19 +68,17 @@ pub fn grace_ms(body: &[u8]) -> Result<u64, Fault> {
     Ok(seconds.saturating_mul(1_000))
 }
 
-/// Reads a report of a leaked key.
+/// Reads a report of a leaked key. Whoever reports does not read a refusal: the place never keeps a key in force.
 ///
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn leak_report(body: &[u8]) -> Result<LeakReport, Fault> {
     let LeakedBody { key, url } = parse_body(body)?;
     check_text("key", &key, KEY_BYTES_MAX)?;
-    if let Some(url) = &url {
-        check_text("url", url, URL_BYTES_MAX)?;
-        if !url.starts_with("https://") || !url.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err(invalid("url", "must be an address that begins with https://"));
-        }
-    }
+    let is_place = |url: &&str| {
+        url.len() <= URL_BYTES_MAX && url.starts_with("https://") && url.bytes().all(|byte| byte.is_ascii_graphic())
+    };
+    let url = url.as_ref().and_then(Value::as_str).filter(is_place).map(str::to_owned);
     Ok(LeakReport { key: key.trim().to_owned(), url })
 }
 
@@ -107,14 +106,12 @@ mod tests {
         let report = |key: &str, url: Option<&str>| Ok(LeakReport { key: key.into(), url: url.map(Into::into) });
         assert_eq!(read(r#"{"key":" x402_live_1 "}"#), report("x402_live_1", None));
         assert_eq!(read(r#"{"key":"x","url":"https://a.b/c"}"#), report("x", Some("https://a.b/c")));
-        for (wrong, param) in [
-            ("{}", "key"),
-            (r#"{"key":""}"#, "key"),
-            (r#"{"key":"x","url":"=1+1"}"#, "url"),
-            (r#"{"key":"x","url":"javascript:x"}"#, "url"),
-            (r#"{"key":"x","url":"https://a b"}"#, "url"),
-            (r#"{"key":"x","where":"y"}"#, "where"),
-        ] {
+        let long = format!("\"https://a.b/{}\"", "c".repeat(500));
+        let others = [r#""=1+1""#, r#""javascript:x""#, r#""http://a.b""#, r#""https://a b""#, r#""https://a.b/é""#];
+        for url in others.into_iter().chain(["\"\"", "null", "1", "[]", "{}", &long]) {
+            assert_eq!(read(&format!(r#"{{"key":"x","url":{url}}}"#)), report("x", None), "{url}");
+        }
+        for (wrong, param) in [("{}", "key"), (r#"{"key":""}"#, "key"), (r#"{"key":"x","where":"y"}"#, "where")] {
             assert_eq!(read(wrong), Err(Some(param.into())), "{wrong}");
         }
     }

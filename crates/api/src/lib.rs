@@ -24,8 +24,10 @@ pub mod facilitator;
 pub mod github;
 pub mod headers;
 pub mod health;
+pub mod identities;
 pub mod keys;
 pub mod members;
+pub mod oidc;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod openapi;
 pub mod operators;

@@ -44,7 +44,7 @@ pub struct JoinBody {
 ///
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST`.
-pub fn invitation(body: &[u8]) -> Result<(String, Role), Fault> {
+pub fn read_invitation(body: &[u8]) -> Result<(String, Role), Fault> {
     let body: InvitationBody = parse_body(body)?;
     Ok((read_email(&body.email)?, body.role))
 }
@@ -137,10 +137,14 @@ mod tests {
 
     #[test]
     fn an_invitation_names_an_address_and_a_role() {
-        let read = invitation(br#"{"email":"Bob@Example.test","role":"viewer"}"#);
+        let read = read_invitation(br#"{"email":"Bob@Example.test","role":"viewer"}"#);
         assert_eq!(read, Ok(("bob@example.test".to_owned(), Role::Viewer)));
         for (wrong, param) in [(r#"{"email":"b@c","role":"admin"}"#, "role"), (r#"{"role":"viewer"}"#, "email")] {
-            assert_eq!(invitation(wrong.as_bytes()).map_err(|fault| fault.param), Err(Some(param.into())), "{wrong}");
+            assert_eq!(
+                read_invitation(wrong.as_bytes()).map_err(|fault| fault.param),
+                Err(Some(param.into())),
+                "{wrong}"
+            );
         }
         assert_eq!(member_role(br#"{"role":"owner"}"#), Ok(Role::Owner));
         assert_eq!(join_token(br#"{"token":"x"}"#), Ok(None));

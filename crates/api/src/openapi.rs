@@ -7,13 +7,15 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, events, facilitator, health, keys, members, operators, problem,
-    recipients, records, session, tenant, verify, version, whoami,
+    accepts, admin, audit, chains, deletion, events, facilitator, health, identities, keys, members, oidc, operators,
+    problem, recipients, records, session, tenant, verify, version, whoami,
 };
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use x402_core::audit::AuditAction;
+use x402_core::error::ErrorCode;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::tenant::Scope;
 use x402_core::tenancy::usage;
@@ -120,7 +122,12 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
             (Some(of::<deletion::DeletionTokenBody>(make)), 200, of::<deletion::DeletionConfirmed>(make))
         }
         Endpoint::DeletionUndo => (None, 200, of::<deletion::DeletionUndone>(make)),
-        Endpoint::GithubGo | Endpoint::GithubComeBack => (None, 303, Value::Null),
+        Endpoint::OidcRead | Endpoint::OidcProve => (None, 200, of::<oidc::OidcAlone>(make)),
+        Endpoint::OidcPut => (Some(of::<oidc::OidcBody>(make)), 200, of::<oidc::OidcAlone>(make)),
+        Endpoint::OidcRemove => (None, 200, of::<oidc::OidcRemoved>(make)),
+        Endpoint::GithubGo | Endpoint::GithubComeBack | Endpoint::OidcGo | Endpoint::OidcComeBack => {
+            (None, 303, Value::Null)
+        }
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
@@ -136,6 +143,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
         Endpoint::EventList => (None, 200, of::<records::ListPage<events::EventView>>(make)),
         Endpoint::EventRead => (None, 200, of::<events::EventView>(make)),
+        Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
+        Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
         Endpoint::MemberList => (None, 200, of::<members::Members>(make)),
         Endpoint::InvitationCreate => {
@@ -206,15 +215,10 @@ fn parameters(row: &RouteRow) -> Vec<Value> {
     if row.endpoint == Endpoint::OperatorSearch {
         all.extend(search_parameters());
     }
-    if row.endpoint == Endpoint::GithubComeBack {
-        for (name, about) in [
-            ("code", "GitHub's code, which is traded for a token once."),
-            ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
-            ("error", "GitHub's, where the person refused."),
-        ] {
-            all.push(json!({"name": name, "in": "query", "description": about, "schema": {"type": "string"}}));
-        }
+    if let (Endpoint::IdentityEnd, Some(id)) = (row.endpoint, all.first_mut().and_then(Value::as_object_mut)) {
+        id.insert("example".to_owned(), json!("github-583231"));
     }
+    all.extend(redirect_parameters(row.endpoint));
     if row.endpoint == Endpoint::ResendWebhook {
         for name in ["svix-id", "svix-timestamp", "svix-signature"] {
             all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
@@ -261,6 +265,33 @@ fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
         }
     }
     all
+}
+
+/// The parameters of a sign-in by another service: what it says in the query when it sends a browser back.
+fn redirect_parameters(endpoint: Endpoint) -> Vec<Value> {
+    if endpoint == Endpoint::OidcGo {
+        let about = "The person's address; its domain is the company's.";
+        let schema = json!({"type": "string", "format": "email", "minLength": 1, "maxLength": 254});
+        return vec![json!({"name": "email", "in": "query", "required": true, "description": about, "schema": schema,
+            "example": "ann@corp.example"})];
+    }
+    let of_github: &[(&str, &str)] = &[
+        ("code", "GitHub's code, which is traded for a token once."),
+        ("state", "The state of `GET /v1/session/github`: it counts once, for 10 minutes, in the same browser."),
+        ("error", "GitHub's, where the person refused."),
+    ];
+    let of_provider: &[(&str, &str)] = &[
+        ("code", "The provider's code, which is traded for an ID token once."),
+        ("state", "The state of `GET /v1/session/oidc`: it counts once, for 10 minutes, in the same browser."),
+        ("iss", "The issuer, where the provider names it (RFC 9207)."),
+        ("error", "The provider's, where it or the person refused."),
+    ];
+    let of_others = [(Endpoint::GithubComeBack, of_github), (Endpoint::OidcComeBack, of_provider)];
+    let members = of_others.into_iter().filter(|(of, _)| *of == endpoint).flat_map(|(_, members)| members);
+    let text = json!({"type": "string"});
+    let parameter =
+        |(name, about): &(&str, &str)| json!({"name": name, "in": "query", "description": about, "schema": text});
+    members.map(parameter).collect()
 }
 
 /// The parameters of an operator's search.
@@ -331,26 +362,19 @@ fn security(access: Access) -> Value {
     }
 }
 
-/// Statuses that an endpoint can answer besides its success.
-fn faults(row: &RouteRow) -> Vec<u16> {
-    let mut all = vec![405, 500, 503];
-    match row.access {
-        Access::Public if row.endpoint == Endpoint::ResendWebhook => all.extend([401, 404]),
-        Access::Public => {}
-        Access::Key(_) | Access::Either => all.extend([401, 403, 404, 422, 429]),
-        Access::Admin => all.extend([401, 404, 409, 422, 429]),
-        Access::Session(_) | Access::Managed(_) | Access::Analytics(_) => all.extend([401, 403, 404, 409, 422, 429]),
-        Access::SignIn => all.extend([401, 403, 404, 429]),
+/// The errors of a route by their statuses: each response names its codes, and what each says.
+fn problems(row: &RouteRow, problem: &Value) -> Map<String, Value> {
+    let mut codes: BTreeMap<u16, Vec<ErrorCode>> = BTreeMap::new();
+    for code in row.errors() {
+        codes.entry(code.status()).or_default().push(code);
     }
-    if row.endpoint == Endpoint::LeakedKey {
-        all.push(429);
-    }
-    if row.has_body() {
-        all.extend([400, 409, 413, 415, 422]);
-    }
-    all.sort_unstable();
-    all.dedup();
-    all
+    let response = |codes: &[ErrorCode]| {
+        let names: Vec<&str> = codes.iter().map(|code| code.as_str()).collect();
+        let lines: Vec<String> = codes.iter().map(|code| format!("`{}`: {}", code.as_str(), code.doc())).collect();
+        let schema = json!({"allOf": [problem, {"properties": {"error_code": {"enum": names}}}]});
+        json!({"description": lines.join(" "), "content": {"application/problem+json": {"schema": schema}}})
+    };
+    codes.iter().map(|(status, codes)| (status.to_string(), response(codes))).collect()
 }
 
 const EXAMPLE_ADDRESS: &str = "0x209693Bc6afc0C5328bA36FaF03C514EF312287C";
@@ -382,6 +406,11 @@ fn example(endpoint: Endpoint) -> Option<Value> {
             Endpoint::OwnTenantPatch,
             json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse"}),
         ),
+        (
+            Endpoint::OidcPut,
+            json!({"domain": "corp.example", "issuer": "https://idp.example", "client_id": "x402-edge",
+                "client_secret": "a-secret-of-the-provider", "default_role": "developer"}),
+        ),
         (Endpoint::OwnTenantDelete, json!({"confirm": "ten_01a22830e24a3a1f7b1ccee9"})),
         (Endpoint::DeletionConfirm, json!({"token": "00".repeat(32)})),
     ];
@@ -406,16 +435,14 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     let answer = match success {
         204 => json!({"description": "Done; no body."}),
         303 => {
-            let location = json!({"description": "GitHub, or our first page.", "schema": {"type": "string"}});
+            let location =
+                json!({"description": "The other service, or our first page.", "schema": {"type": "string"}});
             json!({"description": "Sends the browser on; no body.", "headers": {"Location": location}})
         }
         _ => json!({"description": "The answer.", "headers": headers, "content": content}),
     };
     responses.insert(success.to_string(), answer);
-    for status in faults(row) {
-        let content = json!({"application/problem+json": {"schema": problem}});
-        responses.insert(status.to_string(), json!({"description": "A problem (RFC 9457).", "content": content}));
-    }
+    responses.extend(problems(row, &problem));
     let mut operation = json!({
         "operationId": format!("{:?}", row.endpoint), "summary": row.summary, "tags": [row.tag],
         "security": security(row.access), "parameters": parameters(row), "responses": responses

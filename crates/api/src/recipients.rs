@@ -34,7 +34,8 @@ pub struct ProvenRecipientBody {
     /// The chain of the challenge: our key (`base`) or its CAIP-2 id (`eip155:8453`).
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
     pub chain: String,
-    /// The address of the challenge. `derive`: an address whose funds the operator of this service holds (EVM).
+    /// The address of the challenge. `derive`: an address whose funds the operator of this service holds (EVM; not in the
+    /// tier `free`).
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 64)))]
     pub address: String,
     /// The nonce of the challenge.

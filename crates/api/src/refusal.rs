@@ -73,6 +73,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::EnvironmentMismatch
         | ErrorCode::RecipientTaken
         | ErrorCode::EmailTaken
+        | ErrorCode::DomainTaken
         | ErrorCode::SettlementNotOpen
         | ErrorCode::InvalidTxHash
         | ErrorCode::InvalidAmount
@@ -95,6 +96,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::InvalidConfirmation
         | ErrorCode::UpstreamUnavailable
         | ErrorCode::MailNotOpen
+        | ErrorCode::ChangeNotLoaded
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -40,7 +40,7 @@ impl SignatureHeaders {
 /// `INVALID_JSON`.
 pub fn resend_event(body: &[u8]) -> Result<Option<(MailMark, Vec<String>)>, Fault> {
     let event: Value = serde_json::from_slice(body)
-        .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not JSON").because(error))?;
+        .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body is not JSON").because_json(&error))?;
     let mark = match event.get("type").and_then(Value::as_str) {
         Some("email.bounced") => match event.pointer("/data/bounce/type").and_then(Value::as_str) {
             None | Some("Permanent") => MailMark::Bounced,

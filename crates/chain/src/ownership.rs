@@ -2,7 +2,6 @@
 //! contract at the address (ERC-1271).
 
 use crate::address::{Address, Family, base58};
-use crate::confirm::StateDecision;
 use crate::evm::eip3009::{PayerSignature, accepts_signature};
 use crate::evm::{answered_text, calls, check_chain, code_kind};
 use crate::facts::{ErrorClass, Facts, RpcReply, Undecided};
@@ -66,21 +65,8 @@ impl WalletSignature {
 pub enum Ownership {
     /// It does.
     Proven(ProofKind),
-    /// It does not, whatever the chain reports: why not.
+    /// It does not: why not.
     Refused(&'static str),
-    /// It does not, as the chain reports: why not.
-    RefusedByChain(&'static str),
-}
-
-impl StateDecision for Ownership {
-    type Refusal = &'static str;
-
-    fn refusal(&self) -> Option<&'static str> {
-        match self {
-            Self::RefusedByChain(why) => Some(why),
-            Self::Proven(_) | Self::Refused(_) => None,
-        }
-    }
 }
 
 /// Whether a message can be signed for the address: not for a Solana address off the curve, as programs have.
@@ -137,7 +123,7 @@ fn evm_ownership(
         } else {
             "the signature is not the address's: another key made it, or another message was signed"
         };
-        return Ok(Ownership::RefusedByChain(why));
+        return Ok(Ownership::Refused(why));
     }
     let ask = calls::view_call(address, calls::prefixed_hex(&signature.erc1271_calldata(digest)));
     let [answer] = facts.require_all(core::array::from_ref(&ask))?;
@@ -149,7 +135,7 @@ fn evm_ownership(
             Err(Undecided::malformed_with("node_error", &error.message))
         }
         RpcReply::Value(_) | RpcReply::Error(_) => {
-            Ok(Ownership::RefusedByChain("the contract at the address does not accept the signature (ERC-1271)"))
+            Ok(Ownership::Refused("the contract at the address does not accept the signature (ERC-1271)"))
         }
     }
 }
@@ -315,7 +301,7 @@ mod tests {
             assert_eq!(outcome, Err(Undecided::malformed("malformed_code")), "{nonsense}");
         }
         facts.insert(code.clone(), value("0x"));
-        assert!(matches!(check(&contract, MESSAGE, &signature, &facts), Ownership::RefusedByChain(_)));
+        assert!(matches!(check(&contract, MESSAGE, &signature, &facts), Ownership::Refused(_)));
         facts.insert(code, value("0x6000"));
         let ask = missing(&contract, &signature, &facts);
         assert_eq!(ask.method, "eth_call");
@@ -324,7 +310,7 @@ mod tests {
         let error = |class| RpcReply::Error(RpcError { class, code: None, message: String::new() });
         for answer in [value("0x"), value(&format!("0x{}", "f".repeat(64))), error(ErrorClass::Revert)] {
             facts.insert(ask.clone(), answer);
-            assert!(matches!(check(&contract, MESSAGE, &signature, &facts), Ownership::RefusedByChain(_)));
+            assert!(matches!(check(&contract, MESSAGE, &signature, &facts), Ownership::Refused(_)));
         }
         facts.insert(ask, error(ErrorClass::RateLimited));
         assert!(matches!(

@@ -48,6 +48,15 @@ pub fn required_agreement(configured: usize, amount: Amount, threshold: Amount) 
     if configured > 1 && amount >= threshold { AGREEMENT_MIN } else { 1 }
 }
 
+/// The first answer that counts where every answer needs agreement: that of two providers, or of the only one that is
+/// configured. `answers` are those of different providers.
+#[must_use]
+pub fn agreed_answer<T: PartialEq>(answers: &[T], configured: usize) -> Option<&T> {
+    let is_enough =
+        |answer: &&T| configured <= 1 || answers.iter().filter(|other| *other == *answer).count() >= AGREEMENT_MIN;
+    answers.iter().find(is_enough)
+}
+
 /// Decides on the answers so far: one for each provider that was asked, `None` while it has not answered. `configured`
 /// counts all providers of the chain.
 ///
@@ -176,6 +185,18 @@ mod tests {
 
     const fn settled(index: usize, agreed: usize) -> QuorumDecision {
         QuorumDecision::Settled { index, agreed }
+    }
+
+    #[test]
+    fn an_answer_that_needs_agreement_is_two_providers_or_the_only_ones() {
+        assert_eq!(agreed_answer::<u8>(&[], 1), None);
+        assert_eq!(agreed_answer(&[7], 1), Some(&7));
+        for configured in 2..4 {
+            assert_eq!(agreed_answer(&[7], configured), None);
+            assert_eq!(agreed_answer(&[7, 8], configured), None);
+            assert_eq!(agreed_answer(&[7, 7], configured), Some(&7));
+        }
+        assert_eq!(agreed_answer(&[7, 8, 8], 3), Some(&8));
     }
 
     #[test]

@@ -41,6 +41,10 @@ macro_rules! actions {
 actions! {
     TenantCreated "tenant.created" TenantUpdated "A person signed up, or an operator made the tenant.";
     TenantUpdated "tenant.updated" TenantUpdated "Settings of the tenant were changed; the detail names them.";
+    OidcUpdated "oidc.updated" TenantUpdated "An owner set the tenant's identity provider; the subject is the mail domain, the detail the issuer.";
+    OidcProven "oidc.proven" TenantUpdated "The tenant proved its mail domain, the subject, by a DNS record.";
+    OidcTaken "oidc.taken" TenantUpdated "The tenant's DNS record was gone, and another tenant proved the mail domain, the subject.";
+    OidcRemoved "oidc.removed" TenantUpdated "An owner removed the tenant's identity provider; the subject is the mail domain.";
     DeletionAsked "deletion.asked" TenantUpdated "An owner asked to delete the tenant.";
     DeletionConfirmed "deletion.confirmed" TenantUpdated "An owner confirmed that; the detail is when it is due. All keys were revoked.";
     DeletionUndone "deletion.undone" TenantUpdated "An owner undid the deletion.";
@@ -56,9 +60,90 @@ actions! {
     MemberJoined "member.joined" MemberJoined "A person became a member; the detail is the role.";
     MemberChanged "member.changed" TenantUpdated "A member got another role; the detail is the role.";
     MemberRemoved "member.removed" MemberRemoved "A member was removed, or left.";
+    IdentityLinked "identity.linked" TenantUpdated "An account of another service, the detail, was linked to a member, the subject, and signs in from then on.";
+    IdentityEnded "identity.ended" TenantUpdated "A member ended that; the account signs nobody in.";
     SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
     MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
+}
+
+/// The most entries of a tenant in an hour beyond which its people and keys change nothing; an owner may make as many alone,
+/// whatever the others have made.
+pub const CHANGES_HOUR_MAX: u64 = 300;
+/// The span of [`CHANGES_HOUR_MAX`].
+pub const CHANGES_SPAN_MS: u64 = 60 * 60 * 1_000;
+
+impl AuditAction {
+    /// Whether the change is refused beyond [`CHANGES_HOUR_MAX`]. What takes something away from a thief never is: there is
+    /// no more of it than of what was made before.
+    #[must_use]
+    pub const fn is_bounded(self) -> bool {
+        match self {
+            Self::KeyRevoked
+            | Self::RecipientRetired
+            | Self::InvitationRevoked
+            | Self::MemberRemoved
+            | Self::IdentityEnded
+            | Self::SessionsEnded
+            | Self::DeletionConfirmed
+            | Self::DeletionDone
+            | Self::OidcRemoved
+            | Self::OidcTaken => false,
+            Self::TenantCreated
+            | Self::TenantUpdated
+            | Self::DeletionAsked
+            | Self::DeletionUndone
+            | Self::KeyCreated
+            | Self::KeyRotated
+            | Self::RecipientAdded
+            | Self::RecipientDefault
+            | Self::MemberInvited
+            | Self::MemberJoined
+            | Self::MemberChanged
+            | Self::IdentityLinked
+            | Self::OidcUpdated
+            | Self::OidcProven
+            | Self::MailResent
+            | Self::MarkRemoved => true,
+        }
+    }
+}
+
+impl AuditAction {
+    /// Whether the entry is written only while whoever makes the change is an owner, or a key that holds: a request that was
+    /// under way when somebody was removed changes nothing of this. Changes of keys and members, some of which end their
+    /// maker, have checks of their own.
+    #[must_use]
+    pub const fn is_owners(self) -> bool {
+        match self {
+            Self::TenantUpdated
+            | Self::RecipientAdded
+            | Self::RecipientDefault
+            | Self::RecipientRetired
+            | Self::OidcUpdated
+            | Self::OidcProven
+            | Self::OidcRemoved
+            | Self::DeletionAsked
+            | Self::DeletionConfirmed
+            | Self::DeletionUndone => true,
+            Self::TenantCreated
+            | Self::DeletionDone
+            | Self::KeyCreated
+            | Self::KeyRotated
+            | Self::KeyRevoked
+            | Self::MemberInvited
+            | Self::InvitationRevoked
+            | Self::MemberJoined
+            | Self::MemberChanged
+            | Self::MemberRemoved
+            | Self::IdentityLinked
+            | Self::IdentityEnded
+            | Self::OidcTaken
+            | Self::SessionsEnded
+            | Self::MailResent
+            | Self::MarkRemoved => false,
+        }
+    }
 }
 
 /// Who makes a change.

@@ -3,6 +3,7 @@
 //! A refused payment is no error; it is a value (see [`crate::verdict`]).
 
 use core::fmt;
+use serde_json::error::Category;
 use std::borrow::Cow;
 use x402_chain::retry::{RepeatRule, Retry};
 
@@ -84,7 +85,7 @@ codes! {
     InvalidAmount "INVALID_AMOUNT" 422 Never Recorded "Invalid amount" "The amount is not a decimal number of USDC above zero with at most six decimals.";
     InvalidChain "INVALID_CHAIN" 422 Never Recorded "Invalid chain" "No such chain.";
     RecipientNotRegistered "RECIPIENT_NOT_REGISTERED" 422 Never Judged "Recipient not registered" "The recipient is not registered to this tenant, or the tenant has none for this chain.";
-    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour.";
+    RateLimited "RATE_LIMITED" 429 Later Judged "Rate limited" "Too many requests in the last minute or hour, or too many mails, reports or wrong codes.";
     QuotaExceeded "QUOTA_EXCEEDED" 429 Later Judged "Quota exceeded" "The month's verifications are used up.";
     Internal "INTERNAL" 500 Same Judged "Internal error" "A defect on our side; report the request id.";
     LedgerUnavailable "LEDGER_UNAVAILABLE" 503 Same Judged "Ledger unavailable" "The tenant's ledger did not answer in time; with an `Idempotency-Key` the repeat gets what was recorded.";
@@ -92,22 +93,24 @@ codes! {
     Misconfigured "MISCONFIGURED" 503 Later Judged "Misconfigured" "The service's own settings are missing or malformed; the operator's log names them.";
     SettlementNotOpen "SETTLEMENT_NOT_OPEN" 409 Later Judged "Settlement not open" "The settlement is not completed, a request waits for it, or it was handed over before.";
     InvalidSession "INVALID_SESSION" 401 Never Judged "Not signed in" "The session's cookie is missing, unknown or malformed, the session has ended, or the request carries a key too, beside which no cookie counts.";
-    InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, or tried five times.";
+    InvalidSignIn "INVALID_SIGN_IN" 401 Never Judged "Sign-in not valid" "The code or the link is wrong, has expired or was used; or the code was asked for in another browser, tried five times or replaced by that of a newer mail; or the account of another service was removed.";
     CrossOrigin "CROSS_ORIGIN" 403 Never Judged "Cross-origin request" "The request comes from a page of another origin, or carries our cookie and does not say from which page it comes.";
     InsufficientRole "INSUFFICIENT_ROLE" 403 Never Judged "Insufficient role" "The person's role in the tenant is smaller than this route needs.";
     AlreadyMember "ALREADY_MEMBER" 409 Never Judged "Already a member" "The address that is invited belongs to a member of the tenant.";
     LastOwner "LAST_OWNER" 409 Never Judged "Last owner" "A tenant keeps one owner: the last one cannot leave, be removed or get a smaller role.";
     NotInTier "NOT_IN_TIER" 403 Never Judged "Not in the tier" "The tenant's tier does not include this; `upgrade_url` leads to one that does.";
-    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used.";
+    InvalidProof "INVALID_PROOF" 422 Never Judged "Invalid proof" "The signature does not show that the address is the tenant's: another key, message or wallet, or a challenge that is unknown, has expired or was used. Of a mail domain: its DNS record is not there.";
     SanctionedRecipient "SANCTIONED_RECIPIENT" 403 Never Judged "Sanctioned recipient" "The address is on the sanctions list: it cannot be registered.";
     IpNotAllowed "IP_NOT_ALLOWED" 403 Never Judged "Address not allowed" "The API key may be used from some networks only, and the request comes from another.";
     KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
     InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
     BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
-    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile or GitHub did not answer in time, so nobody could be signed in.";
+    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile, GitHub, a company's identity provider or the DNS did not answer in time or as documented, so nobody could be signed in.";
     TenantDeleting "TENANT_DELETING" 409 Never Judged "Tenant being deleted" "The tenant is being deleted: an owner can undo that until it is due, and nothing else is changed.";
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
+    DomainTaken "DOMAIN_TAKEN" 409 Later Judged "Domain taken" "Another tenant has proven the mail domain, and its DNS record is still there.";
+    ChangeNotLoaded "CHANGE_NOT_LOADED" 503 Same Judged "Change stored, not loaded yet" "The change is stored, but a ledger of the tenant has not loaded it yet: it takes effect within minutes, or at once where the same request succeeds.";
 }
 
 impl fmt::Display for ErrorCode {
@@ -133,6 +136,18 @@ pub struct Fault {
     cause: Option<String>,
 }
 
+/// Which kind of error about JSON it is, and where: its text may repeat a value, which may be a key, a token or an address.
+#[must_use]
+pub fn json_place(error: &serde_json::Error) -> String {
+    let kind = match error.classify() {
+        Category::Io => "the text could not be read",
+        Category::Syntax => "no JSON",
+        Category::Data => "JSON of another form",
+        Category::Eof => "JSON that ends early",
+    };
+    format!("{kind}: line {}, column {}", error.line(), error.column())
+}
+
 impl Fault {
     /// A fault with its sentence for the caller.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
@@ -142,6 +157,12 @@ impl Fault {
     /// An internal error: the caller learns only the request id.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(ErrorCode::Internal, "an internal error; report the request id").because(cause)
+    }
+
+    /// An internal error about JSON that was stored or comes from the service itself, logged as [`json_place`].
+    #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
+    pub fn internal_json(error: serde_json::Error) -> Self {
+        Self::internal(json_place(&error))
     }
 
     /// A ledger cannot read what the Worker sends it, as during a deployment: the caller may send the request again.
@@ -175,6 +196,12 @@ impl Fault {
     pub fn because(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
+    }
+
+    /// Keeps of an error about JSON what may be logged: [`json_place`].
+    #[must_use]
+    pub fn because_json(self, error: &serde_json::Error) -> Self {
+        self.because(json_place(error))
     }
 
     /// The cause, for the log alone; no answer holds it.

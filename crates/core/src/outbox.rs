@@ -78,7 +78,7 @@ impl OutboxEntry {
     pub fn parse(kind: &str, body: &str) -> Result<Self, Fault> {
         let no_id = || Fault::internal(format!("an outbox entry of kind {kind} without an id"));
         match kind {
-            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal),
+            "period" => serde_json::from_str(body).map(Self::Period).map_err(Fault::internal_json),
             "event" => OutboxEvent::parse(body).map(Self::Event),
             "change" => RecordChange::parse(body).map(Self::Change),
             "settlement" => SettlementId::parse(body).map(Self::Settlement).ok_or_else(no_id),
@@ -107,7 +107,7 @@ impl RecordChange {
         #[derive(Serialize)]
         struct Body<'a> {
             id: EventId,
-            kind: EventKind,
+            kind: &'a OutboxEventKind,
             subject: &'a str,
             body: &'a RawValue,
             at: UnixMillis,
@@ -115,7 +115,7 @@ impl RecordChange {
             answered: Option<&'a OutboxEvent>,
         }
         let OutboxEvent { id, kind, subject, body, at } = &self.event;
-        let (id, kind, at, answered) = (*id, *kind, *at, self.answered.as_ref());
+        let (id, at, answered) = (*id, *at, self.answered.as_ref());
         serde_json::to_string(&Body { id, kind, subject, body, at, answered }).map_err(Fault::internal)
     }
 
@@ -125,8 +125,35 @@ impl RecordChange {
             #[serde(default)]
             answered: Option<OutboxEvent>,
         }
-        let Answered { answered } = serde_json::from_str(text).map_err(Fault::internal)?;
+        let Answered { answered } = serde_json::from_str(text).map_err(Fault::internal_json)?;
         Ok(Self { event: OutboxEvent::parse(text)?, answered })
+    }
+}
+
+/// What has happened, by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum OutboxEventKind {
+    /// An event that this build knows.
+    Known(EventKind),
+    /// An event of another build, which is carried as it is: during a deployment, or after one was taken back.
+    Other(String),
+}
+
+impl From<EventKind> for OutboxEventKind {
+    fn from(kind: EventKind) -> Self {
+        Self::Known(kind)
+    }
+}
+
+impl OutboxEventKind {
+    /// The name, such as `payment.finalized`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Known(kind) => kind.name(),
+            Self::Other(name) => name,
+        }
     }
 }
 
@@ -136,7 +163,7 @@ pub struct OutboxEvent {
     /// The event's id, `evt_…`; a second delivery of it changes nothing.
     pub id: EventId,
     /// What has happened.
-    pub kind: EventKind,
+    pub kind: OutboxEventKind,
     /// The id of the verification or settlement, or what was changed in the directory; empty in entries of older builds,
     /// whose body has it.
     #[serde(default)]
@@ -160,7 +187,7 @@ impl OutboxEvent {
         }
         let Columns { status } = serde_json::from_str(record.get()).map_err(Fault::internal)?;
         let (subject, at) = (id.to_string(), id.created_at());
-        Ok(Self { id: id.event(), kind: status.event(), subject, body: record, at })
+        Ok(Self { id: id.event(), kind: status.event().into(), subject, body: record, at })
     }
 
     /// Reads an entry of any build.
@@ -172,9 +199,9 @@ impl OutboxEvent {
         struct Subject {
             id: String,
         }
-        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal)?;
+        let mut event: Self = serde_json::from_str(text).map_err(Fault::internal_json)?;
         if event.subject.is_empty() {
-            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
+            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal_json)?.id;
         }
         Ok(event)
     }
@@ -220,19 +247,19 @@ mod tests {
                     assert_eq!(period, Period::of(UnixMillis(1_795_910_400_000)));
                 }
                 ("event", OutboxEntry::Event(event)) => {
-                    assert_eq!(event.kind, EventKind::SettlementUndelivered)
+                    assert_eq!(event.kind, EventKind::SettlementUndelivered.into())
                 }
                 ("change", OutboxEntry::Change(RecordChange { event, answered: None })) => {
-                    assert_eq!(event.kind, EventKind::PaymentFinalized);
+                    assert_eq!(event.kind, EventKind::PaymentFinalized.into());
                 }
                 ("change", OutboxEntry::Change(RecordChange { event, answered: Some(answered) })) => {
-                    assert_eq!(event.kind, EventKind::PaymentReorged);
-                    assert_eq!(answered.kind, EventKind::VerificationSucceeded);
+                    assert_eq!(event.kind, EventKind::PaymentReorged.into());
+                    assert_eq!(answered.kind, EventKind::VerificationSucceeded.into());
                     // A build that does not know the member reads the event.
-                    assert_eq!(OutboxEvent::parse(body).expect("an event").kind, EventKind::PaymentReorged);
+                    assert_eq!(OutboxEvent::parse(body).expect("an event").kind, EventKind::PaymentReorged.into());
                 }
                 ("settlement_event", OutboxEntry::SettlementEvent(id, event)) => {
-                    assert_eq!((id.to_string(), event.kind), (event.subject, EventKind::SettlementFailed));
+                    assert_eq!((id.to_string(), event.kind), (event.subject, EventKind::SettlementFailed.into()));
                 }
                 ("settlement", OutboxEntry::Settlement(_)) | ("record", OutboxEntry::Record(_)) => {}
                 (kind, entry) => panic!("{kind} is read as {entry:?}"),

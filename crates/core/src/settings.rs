@@ -177,6 +177,7 @@ pub const SETTINGS: &[Setting] = &[
     sign_in::TURNSTILE_ROW,
     sign_in::GITHUB_ID_ROW,
     sign_in::GITHUB_SECRET_ROW,
+    sign_in::DOH_ROW,
 ];
 
 /// A setting that is missing or malformed. It never holds the value itself.
@@ -396,6 +397,12 @@ impl Settings {
     #[must_use]
     pub const fn github(&self) -> Option<&OauthClient> {
         self.sign_in.github.as_ref()
+    }
+
+    /// The DNS resolver over HTTPS.
+    #[must_use]
+    pub fn resolver(&self) -> &str {
+        &self.sign_in.resolver
     }
 }
 

@@ -99,6 +99,15 @@ statements! {
     /// Binds a tenant and a limit: the names of its keys, and the networks from which they could be used.
     KEYS_ERASE: () = "UPDATE api_keys SET name = 'erased', allow_list = '[]' WHERE id IN (SELECT id FROM api_keys
         WHERE tenant_id = ? AND (name <> 'erased' OR allow_list <> '[]') LIMIT ?)";
+    /// Binds a tenant: its identity provider.
+    OIDC_ERASE: () = "DELETE FROM oidc_connections WHERE tenant_id = ?";
+    /// Binds the same: who people are for that provider.
+    OIDC_IDENTITIES_ERASE: () = "DELETE FROM identities WHERE provider = 'oidc ' || ?";
+    /// Binds a tenant and a limit: records that an older build has shipped.
+    VERIFICATIONS_ERASE: () =
+        "DELETE FROM verifications WHERE id IN (SELECT id FROM verifications WHERE tenant_id = ? LIMIT ?)";
+    /// Binds the same: events of that build.
+    EVENTS_ERASE: () = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE tenant_id = ? LIMIT ?)";
     /// Binds a tenant.
     CHALLENGES_ERASE: () = "DELETE FROM recipient_challenges WHERE tenant_id = ?";
     /// Binds now and a tenant; returns a row if nothing personal was left.
@@ -107,7 +116,11 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM members WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM invitations WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM sessions WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM oidc_connections WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM identities WHERE provider = 'oidc ' || ?2)
         AND NOT EXISTS (SELECT 1 FROM audit_log WHERE tenant_id = ?2 AND ip_prefix <> 'erased')
         AND NOT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = ?2 AND (name <> 'erased' OR allow_list <> '[]'))
+        AND NOT EXISTS (SELECT 1 FROM verifications WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM events WHERE tenant_id = ?2)
         RETURNING 1 AS present";
 }

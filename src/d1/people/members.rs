@@ -3,14 +3,14 @@
 use super::super::change::{Change, change};
 use super::super::{BoundValue, all, batch, rows_of, statement};
 use super::rows::{InvitationMail, InvitationRow, MemberRow, OpenInvitation};
-use super::sql;
+use super::{contact_statements, sql};
 use worker::D1Database;
 use x402_chain::id::{InvitationId, MailId, PersonId, TenantId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::people::invitation;
 use x402_core::people::secret::Secret;
-use x402_core::people::sign_in::DAY_MS;
+use x402_core::people::sign_in::{DAY_MS, mailbox};
 use x402_core::tenancy::role::Role;
 
 /// A tenant's members in the order of joining, and its invitations that hold.
@@ -32,34 +32,36 @@ pub(crate) async fn list_members(
     Ok((rows_of(sql::MEMBERS_OF, members)?, rows_of(sql::INVITATIONS_OF, invitations)?))
 }
 
-/// Gives a member another role; invitations by one who is no owner hold no longer. `None` where it is the last owner, or no member.
+/// Gives a member another role; invitations by one who is no owner hold no longer. `false` where it has the role, is the last
+/// owner, or no member, or `by` is no owner any more.
 pub(crate) async fn change_role(
     db: &D1Database,
-    person: PersonId,
+    (person, by): (PersonId, PersonId),
     role: Role,
     made: &Change,
-) -> Result<Option<MemberRow>, Fault> {
-    let (tenant, person) = (made.tenant.to_string(), person.to_string());
-    let bind = [BoundValue::Text(role.name()), BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    let [_, of_tenant, of_person] = bind;
-    let then = vec![statement(db, sql::INVITATIONS_LEFT, &[BoundValue::Ms(made.at), of_tenant, of_person])?];
-    if !change(db, (sql::MEMBER_ROLE, &bind), made, then).await? {
-        return Ok(None);
-    }
-    let members = all(db, sql::MEMBERS_OF, &[BoundValue::Text(&tenant)]).await?;
-    Ok(members.into_iter().find(|member| member.person.to_string() == person))
+) -> Result<bool, Fault> {
+    let texts = [made.tenant.to_string(), person.to_string(), by.to_string()];
+    let [tenant, person, by] = texts.each_ref().map(|text| BoundValue::Text(text));
+    let then = vec![statement(db, sql::INVITATIONS_LEFT, &[BoundValue::Ms(made.at), tenant, person])?];
+    change(db, (sql::MEMBER_ROLE, &[BoundValue::Text(role.name()), tenant, person, by]), made, then).await
 }
 
-/// Removes a member, whose sessions of the tenant and invitations to it hold no longer. A tenant whose contact was the
-/// member's address gets that of another owner. `false` where it is the last owner, or no member.
-pub(crate) async fn remove_member(db: &D1Database, person: PersonId, made: &Change) -> Result<bool, Fault> {
-    let (tenant, person) = (made.tenant.to_string(), person.to_string());
-    let bind = [BoundValue::Text(&tenant), BoundValue::Text(&person)];
-    let (at, [tenant, person]) = (BoundValue::Ms(made.at), bind);
-    let then = vec![
-        statement(db, sql::INVITATIONS_LEFT, &[at, tenant, person])?,
-        statement(db, sql::CONTACT_MOVE, &[at, person])?,
+/// Removes a member, whose sessions of the tenant and invitations to it end. A tenant whose contact was the member's address
+/// gets that of another owner, which `moved` records. `false` where it is the last owner, or no member, or `by` is another
+/// and no owner any more.
+pub(crate) async fn remove_member(
+    db: &D1Database,
+    (person, by): (PersonId, PersonId),
+    (made, moved): (&Change, &Change),
+) -> Result<bool, Fault> {
+    let texts = [made.tenant.to_string(), person.to_string(), by.to_string()];
+    let (at, bind) = (BoundValue::Ms(made.at), texts.each_ref().map(|text| BoundValue::Text(text)));
+    let [tenant, id, _] = bind;
+    let mut then = vec![
+        statement(db, sql::INVITATIONS_LEFT, &[at, tenant, id])?,
+        statement(db, sql::SESSIONS_LEFT, &[at, tenant, id])?,
     ];
+    then.extend(contact_statements(db, (&person.to_string(), Some(made)), moved)?);
     change(db, (sql::MEMBER_REMOVE, &bind), made, then).await
 }
 
@@ -74,8 +76,9 @@ pub(crate) struct NewInvitation<'a> {
     pub(crate) origin: &'a str,
 }
 
-/// Writes an invitation with its mail; `false` where there were too many today, of the tenant, to the address or in all. An older one to the address
-/// holds no longer.
+/// Writes an invitation with its mail; `false` where there were too many today, of the tenant, to the address or in all, the
+/// tenant has as many members as it may, such an invitation of today holds, or who invites is no owner any more. An older one
+/// to the address holds no longer.
 pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, made: &Change) -> Result<bool, Fault> {
     let now = made.at;
     let texts = [
@@ -89,6 +92,7 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, mad
     let (email, at) = (BoundValue::Text(new.email), BoundValue::Ms(now));
     // Ids begin with their times.
     let since = InvitationId::new(UnixMillis(now.0.saturating_sub(DAY_MS)), [0; 10]).to_string();
+    let mailbox = mailbox(new.email);
     let bind = [
         id,
         tenant,
@@ -102,12 +106,29 @@ pub(crate) async fn put_invitation(db: &D1Database, new: &NewInvitation<'_>, mad
         BoundValue::Number(invitation::INVITATIONS_DAY_MAX),
         BoundValue::Number(invitation::ADDRESS_DAY_MAX),
         BoundValue::Number(invitation::ALL_DAY_MAX),
+        BoundValue::Number(invitation::MEMBERS_MAX),
+        BoundValue::Text(&mailbox),
     ];
     let then = vec![
         statement(db, sql::INVITATION_REPLACED, &[at, tenant, email, id])?,
         statement(db, sql::INVITATION_MAIL_PUT, &[mail, email, BoundValue::Text(new.origin), id, at])?,
     ];
     change(db, (sql::INVITATION_PUT, &bind), made, then).await
+}
+
+/// Sends the mail of an invitation again; `false` where the address was sent too many today, or the invitation holds no longer.
+pub(crate) async fn send_again(
+    db: &D1Database,
+    id: InvitationId,
+    (mail, origin): (MailId, &str),
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let texts = [mail.to_string(), origin.to_owned(), id.to_string()];
+    let [mail, origin, id] = texts.each_ref().map(|text| BoundValue::Text(text));
+    let since = BoundValue::Ms(UnixMillis(now.0.saturating_sub(DAY_MS)));
+    let most = BoundValue::Number(invitation::ADDRESS_MAILS_MAX);
+    let bind = [mail, origin, id, BoundValue::Ms(now), since, most];
+    Ok(!all(db, sql::INVITATION_MAIL_AGAIN, &bind).await?.is_empty())
 }
 
 /// Revokes an invitation; `false` where the tenant has none of this id that holds.

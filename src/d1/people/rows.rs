@@ -1,9 +1,13 @@
 //! The rows about people, their sessions and mails.
 
+mod identities;
 mod operators;
+mod sign_ins;
 
 use crate::storage::{FromRow, RowReader};
+pub use identities::{IdentityMail, IdentityRow, OwnIdentityRow};
 pub use operators::{FoundRow, MailToRepeat, PersonRow};
+pub use sign_ins::{OldestMail, OpenSignIn, WrongCodes};
 use x402_api::members::{InvitationView, MemberView};
 use x402_api::session::{MailView, MembershipView, OwnSession, PersonView, SessionTenant, SessionView};
 use x402_chain::id::{InvitationId, MailId, PersonId, SessionId, SignInId, TenantId};
@@ -15,43 +19,6 @@ use x402_core::people::sign_in::{Membership, SignInIntent};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
-
-/// A sign-in that holds: its token is right, or its code is compared.
-pub struct OpenSignIn {
-    /// `sgn_…`.
-    pub id: SignInId,
-    /// The hash of its link's token.
-    pub token_hash: String,
-    /// The address that is proven.
-    pub email: String,
-    /// What the person asked for.
-    pub intent: SignInIntent,
-    /// The name of a tenant to make.
-    pub company_name: Option<String>,
-}
-
-impl FromRow for OpenSignIn {
-    const COLUMNS: &'static [&'static str] = &["id", "token_hash", "email", "intent", "company_name"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        let (id, token_hash, email) = (row.parse(SignInId::parse)?, row.get()?, row.get()?);
-        Ok(Self { id, token_hash, email, intent: row.parse(SignInIntent::parse)?, company_name: row.get()? })
-    }
-}
-
-/// A person whom another service names.
-pub struct IdentityRow {
-    /// The address by which the person signs in here.
-    pub email: String,
-}
-
-impl FromRow for IdentityRow {
-    const COLUMNS: &'static [&'static str] = &["email"];
-
-    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { email: row.get()? })
-    }
-}
 
 /// A tenant of a person.
 pub struct MembershipRow {
@@ -92,6 +59,19 @@ impl FromRow for UnownedTenant {
     }
 }
 
+/// Checks that a tenant is served.
+///
+/// # Errors
+/// `TENANT_SUSPENDED`.
+pub fn check_served(status: TenantStatus) -> Result<(), Fault> {
+    match status {
+        TenantStatus::Active => Ok(()),
+        TenantStatus::Suspended | TenantStatus::Cancelled => {
+            Err(Fault::new(ErrorCode::TenantSuspended, "the tenant is suspended or cancelled"))
+        }
+    }
+}
+
 /// A session, with its person and its tenant.
 pub struct SessionRow {
     /// `ses_…`.
@@ -111,6 +91,8 @@ pub struct SessionRow {
     pub role: Role,
     /// When it began, was used and ends.
     pub times: SessionTimes,
+    /// Whether it holds for its tenant alone.
+    pub only_tenant: bool,
 }
 
 impl FromRow for SessionRow {
@@ -127,6 +109,7 @@ impl FromRow for SessionRow {
         "created_ms",
         "seen_ms",
         "expires_ms",
+        "only_tenant",
     ];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
@@ -141,6 +124,7 @@ impl FromRow for SessionRow {
             deletion_due_at: row.get()?,
             role: row.parse(Role::parse)?,
             times: SessionTimes { created_at: row.get()?, seen_at: row.get()?, expires_at: row.get()? },
+            only_tenant: row.get()?,
         })
     }
 }
@@ -160,12 +144,7 @@ impl SessionRow {
     /// # Errors
     /// `TENANT_SUSPENDED`.
     pub fn check_served(&self) -> Result<(), Fault> {
-        match self.status {
-            TenantStatus::Active => Ok(()),
-            TenantStatus::Suspended | TenantStatus::Cancelled => {
-                Err(Fault::new(ErrorCode::TenantSuspended, "the tenant is suspended or cancelled"))
-            }
-        }
+        check_served(self.status)
     }
 
     /// What the person reads.
@@ -271,7 +250,8 @@ pub struct MemberRow {
     pub person: PersonId,
     /// The address by which the person signs in.
     pub email: String,
-    role: Role,
+    /// The person's role in the tenant.
+    pub role: Role,
     created_at: UnixMillis,
 }
 
@@ -301,10 +281,14 @@ impl MemberRow {
 pub struct InvitationRow {
     /// `inv_…`.
     pub id: InvitationId,
-    email: String,
-    role: Role,
-    created_at: UnixMillis,
-    expires_at: UnixMillis,
+    /// The address that is invited.
+    pub email: String,
+    /// The role that the person gets.
+    pub role: Role,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// Until when it holds.
+    pub expires_at: UnixMillis,
 }
 
 impl FromRow for InvitationRow {
@@ -342,14 +326,20 @@ pub struct OpenInvitation {
     pub role: Role,
     /// Whether the invited person belongs to a tenant.
     pub has_account: bool,
+    /// Whether the tenant is served.
+    pub status: TenantStatus,
+    /// The tenant's members, without the invited person.
+    pub members: u64,
 }
 
 impl FromRow for OpenInvitation {
-    const COLUMNS: &'static [&'static str] = &["id", "tenant_id", "email", "role", "has_account"];
+    const COLUMNS: &'static [&'static str] = &["id", "tenant_id", "email", "role", "has_account", "status", "members"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (id, tenant) = (row.parse(InvitationId::parse)?, row.parse(TenantId::parse)?);
-        Ok(Self { id, tenant, email: row.get()?, role: row.parse(Role::parse)?, has_account: row.get()? })
+        let (email, role, has_account) = (row.get()?, row.parse(Role::parse)?, row.get()?);
+        let (status, members) = (row.parse(TenantStatus::parse)?, row.get()?);
+        Ok(Self { id, tenant, email, role, has_account, status, members })
     }
 }
 
@@ -400,6 +390,8 @@ pub enum MailKind {
     Invitation,
     /// A question whether to delete the tenant.
     Deletion,
+    /// An account of another service that was linked.
+    Identity,
 }
 
 /// A mail that is tried.
@@ -422,6 +414,7 @@ impl FromRow for ClaimedMail {
             "sign_in" => Some(MailKind::SignIn),
             "invitation" => Some(MailKind::Invitation),
             "deletion" => Some(MailKind::Deletion),
+            "identity" => Some(MailKind::Identity),
             _ => None,
         })?;
         Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })

@@ -44,7 +44,7 @@ impl TenantLedger {
 
     /// Runs one alarm; sets the next one before and after the work.
     pub(super) async fn run_alarm(&self) {
-        let now = app::now();
+        let (now, _working) = (app::now(), self.working.begin());
         self.set_alarm(now.plus(AGAIN_AFTER_MS)).await;
         match self.run_due_work(now).await {
             Ok(next) => {
@@ -97,7 +97,7 @@ impl TenantLedger {
     }
 
     /// Stores the rates, if requests were counted since the last store: an eviction loses none.
-    fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
+    pub(super) fn write_rates(&self, now: UnixMillis) -> Result<(), Fault> {
         let store = self.store();
         self.with_state(|memory| {
             if memory.saved.is_all_saved(&memory.admission) {

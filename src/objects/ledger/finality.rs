@@ -114,7 +114,7 @@ pub(super) struct TrackedPayment {
 /// A record that is polled; `None` where it is not, or the ledger has deleted it.
 pub(super) fn tracked_payment(store: &LedgerStore, id: &str) -> Result<Option<TrackedPayment>, Fault> {
     let Some(body) = store.watched_record(id)? else { return Ok(None) };
-    let record: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal)?;
+    let record: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal_json)?;
     let (network, tx) = record.transaction()?;
     Ok(Some(TrackedPayment { record, network, tx }))
 }

@@ -2,7 +2,7 @@
 //! with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS];
+pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES];
 
 /// Number 0 takes an empty storage, and those of the builds that kept no number. One row holds what changes with every
 /// request, a claim is one row, a record is one row: rows written are the bill.
@@ -80,4 +80,10 @@ pub const RECORD_FLAGS: &str = "
     ALTER TABLE records ADD COLUMN watched INTEGER;
     ALTER TABLE records ADD COLUMN counted INTEGER;
     CREATE TABLE watch_groups (seq INTEGER PRIMARY KEY, next_ms INTEGER NOT NULL, ids TEXT NOT NULL);
+";
+
+/// Of a claim of a tenant that was erased, `reference` is the SHA-256: `hashed` is 1 then, else null.
+pub const HASHED_REFERENCES: &str = "
+    ALTER TABLE claims ADD COLUMN hashed INTEGER;
+    ALTER TABLE log_claims ADD COLUMN hashed INTEGER;
 ";

@@ -1,20 +1,54 @@
 //! The rows that a ledger's statements return.
 
 use crate::storage::{FromRow, RowReader};
+use serde::{Deserialize, Serialize};
 use x402_chain::id::{ClaimId, SettlementId, VerificationId};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEntry, StoredRecord};
 use x402_core::settlement::payment::{PaymentRecord, SettlementRecord};
 use x402_core::tenancy::admission::IdempotencyRecord;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
+use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim, PriorClaim};
 
 impl FromRow for HeldClaim {
-    const COLUMNS: &'static [&'static str] = &["ordinal", "id", "reference", "claimed_ms"];
+    const COLUMNS: &'static [&'static str] = &["ordinal", "id", "reference", "hashed", "claimed_ms"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let unit = row.get::<Option<u64>>()?.map_or(ClaimUnit::Whole, ClaimUnit::Log);
-        let prior = PriorClaim { id: row.parse(ClaimId::parse)?, reference: row.get()?, at: row.get()? };
+        let (id, reference) = (row.parse(ClaimId::parse)?, row.get::<Option<String>>()?);
+        let is_hashed = row.get::<Option<u64>>()?.is_some();
+        let reference = reference.map(if is_hashed { BoundReference::Hash } else { BoundReference::Text });
+        let prior = PriorClaim { id, reference, at: row.get()? };
         Ok(Self { unit, prior })
+    }
+}
+
+/// Where a claim stands in its table. The first place is before every claim.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimPlace {
+    /// The network's CAIP-2 id.
+    pub network: String,
+    /// The transaction.
+    pub tx: String,
+    /// The recipient's address.
+    pub recipient: String,
+    /// The log; 0 in the table of whole payments.
+    pub ordinal: i64,
+}
+
+/// A claim with the text of its reference.
+pub struct ClaimText {
+    /// Where it stands.
+    pub place: ClaimPlace,
+    /// The text; `None` where it has none, or only its hash is left.
+    pub text: Option<String>,
+}
+
+impl FromRow for ClaimText {
+    const COLUMNS: &'static [&'static str] = &["network", "tx", "recipient", "ordinal", "text"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let (network, tx, recipient, ordinal) = (row.get()?, row.get()?, row.get()?, row.get()?);
+        Ok(Self { place: ClaimPlace { network, tx, recipient, ordinal }, text: row.get()? })
     }
 }
 

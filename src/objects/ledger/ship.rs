@@ -213,7 +213,7 @@ impl TenantLedger {
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where that is not taken, or more is left than one turn ships.
     pub(super) async fn flush(&self, now: UnixMillis, wanted: Flushed) -> Result<LedgerOutput, Fault> {
-        let store = self.store();
+        let (store, _working) = (self.store(), self.working.begin());
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
             if let Some(closed) = admission.enter_period(now) {

@@ -46,14 +46,14 @@ impl Batch {
 /// lists, as it would be answered today.
 fn fit(body: String) -> Result<Box<RawValue>, Fault> {
     let body = if body.len() > RECORD_BYTES_MAX {
-        let answer: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal)?;
+        let answer: VerificationAnswer = serde_json::from_str(&body).map_err(Fault::internal_json)?;
         let fields = [TelemetryField::Verification(Some(answer.id)), TelemetryField::Bytes(body.len())];
         event(TelemetryKind::RecordCut, &fields);
         serde_json::to_string(&answer.with_lists_cut()).map_err(Fault::internal)?
     } else {
         body
     };
-    RawValue::from_string(body).map_err(Fault::internal)
+    RawValue::from_string(body).map_err(Fault::internal_json)
 }
 
 /// What was loaded of the records that were not shipped yet.

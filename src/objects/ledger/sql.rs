@@ -3,8 +3,8 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow, RecordRow,
-    RecordSize, SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
+    ClaimText, CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow,
+    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -13,10 +13,11 @@ use x402_core::tenancy::admission::IdempotencyRecord;
 use x402_core::verification::claims::HeldClaim;
 
 statements! {
-    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, time.
-    CLAIMS_GET: HeldClaim = "SELECT NULL AS ordinal, id, reference, claimed_ms FROM claims
+    /// Binds network, transaction, recipient twice; returns ordinal (null for the whole), id, reference, whether
+    /// that is a hash (1 or null), time.
+    CLAIMS_GET: HeldClaim = "SELECT NULL AS ordinal, id, reference, hashed, claimed_ms FROM claims
         WHERE network = ? AND tx = ? AND recipient = ?
-        UNION ALL SELECT ordinal, id, reference, claimed_ms FROM log_claims
+        UNION ALL SELECT ordinal, id, reference, hashed, claimed_ms FROM log_claims
         WHERE network = ? AND tx = ? AND recipient = ?";
     /// Binds network, transaction, recipient, id, reference, time, and again the first three. Fails where the
     /// whole is claimed; writes a row unless a log is.
@@ -28,6 +29,41 @@ statements! {
     LOG_CLAIM_PUT: () = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
         SELECT ?, ?, ?, ?, ?, ?, ? WHERE NOT EXISTS
         (SELECT 1 FROM claims WHERE network = ? AND tx = ? AND recipient = ?)";
+    /// Binds network, transaction, recipient and a limit; returns the claims that follow, with the texts of references.
+    CLAIMS_AFTER: ClaimText = "SELECT network, tx, recipient, 0 AS ordinal,
+        CASE WHEN hashed IS NULL THEN reference END AS text FROM claims
+        WHERE (network, tx, recipient) > (?, ?, ?) ORDER BY network, tx, recipient LIMIT ?";
+    /// Binds network, transaction, recipient, ordinal and a limit; the same of logs.
+    LOG_CLAIMS_AFTER: ClaimText = "SELECT network, tx, recipient, ordinal,
+        CASE WHEN hashed IS NULL THEN reference END AS text FROM log_claims
+        WHERE (network, tx, recipient, ordinal) > (?, ?, ?, ?) ORDER BY network, tx, recipient, ordinal LIMIT ?";
+    /// Binds a hash, network, transaction, recipient: it takes the place of the reference.
+    CLAIM_HASH: () = "UPDATE claims SET reference = ?, hashed = 1
+        WHERE network = ? AND tx = ? AND recipient = ? AND hashed IS NULL";
+    /// Binds a hash, network, transaction, recipient, ordinal; the same of a log.
+    LOG_CLAIM_HASH: () = "UPDATE log_claims SET reference = ?, hashed = 1
+        WHERE network = ? AND tx = ? AND recipient = ? AND ordinal = ? AND hashed IS NULL";
+    /// Binds a limit: deletes answers and their keys.
+    IDEMPOTENCY_ERASE: () = "DELETE FROM idempotency WHERE (route, key) IN
+        (SELECT route, key FROM idempotency ORDER BY route, key LIMIT ?)";
+    /// Binds a limit: deletes identifiers of payments.
+    IDENTIFIERS_ERASE: () = "DELETE FROM payment_identifiers WHERE (payer, id) IN
+        (SELECT payer, id FROM payment_identifiers ORDER BY payer, id LIMIT ?)";
+    /// Binds a limit: deletes payers.
+    PAYERS_ERASE: () =
+        "DELETE FROM payers WHERE address IN (SELECT address FROM payers ORDER BY address LIMIT ?)";
+    /// Binds a limit: deletes records.
+    RECORDS_ERASE: () = "DELETE FROM records WHERE id IN (SELECT id FROM records ORDER BY id LIMIT ?)";
+    /// Binds a limit: deletes groups of records that are polled.
+    GROUPS_ERASE: () =
+        "DELETE FROM watch_groups WHERE seq IN (SELECT seq FROM watch_groups ORDER BY seq LIMIT ?)";
+    /// Binds a limit: deletes what an older build polls.
+    WATCHES_ERASE: () = "DELETE FROM watches WHERE id IN (SELECT id FROM watches ORDER BY id LIMIT ?)";
+    /// Binds two seqs: deletes what names or holds records and events after the first, up to the second.
+    OUTBOX_ERASE: () = "DELETE FROM outbox WHERE seq > ? AND seq <= ? AND kind NOT IN ('period', 'settlement')";
+    /// Binds a limit: deletes what is kept apart of the outbox.
+    PARKED_ERASE: () =
+        "DELETE FROM outbox_parked WHERE seq IN (SELECT seq FROM outbox_parked ORDER BY seq LIMIT ?)";
     /// Binds an id; returns the body and its revision.
     RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds an id; returns the body and its revision, where the record is polled for finality.

@@ -1,7 +1,7 @@
 //! Typed access to the ledger's SQLite.
 
 pub(super) use super::rows::IdempotencyPlace;
-use super::rows::{OutboxRow, OutboxSize, RecordSize, WatchGroup, WatchedRow};
+use super::rows::{ClaimPlace, ClaimText, OutboxRow, OutboxSize, RecordSize, WatchGroup, WatchedRow};
 use super::{migrations, sql};
 use crate::app;
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
@@ -20,11 +20,32 @@ use x402_core::tenancy::admission::{Admission, IdempotencyRecord};
 use x402_core::tenancy::quota::QuotaEvent;
 use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
-use x402_core::verification::claims::{ClaimUnit, HeldClaim};
+use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim};
 
 /// Typed reads and writes of the ledger's tables.
 pub(super) struct LedgerStore {
     db: Sqlite,
+}
+
+/// What an erasure deletes.
+#[derive(Clone, Copy)]
+pub(super) enum RowKind {
+    Records,
+    Groups,
+    Watches,
+    Idempotency,
+    Identifiers,
+    Payers,
+    Parked,
+}
+
+impl RowKind {
+    pub(super) const ERASED: [Self; 7] =
+        [Self::Records, Self::Groups, Self::Watches, Self::Idempotency, Self::Identifiers, Self::Payers, Self::Parked];
+}
+
+fn claim_values(place: &ClaimPlace) -> [Value; 3] {
+    [&place.network, &place.tx, &place.recipient].map(|text| text.as_str().into())
 }
 
 /// Whether a record is polled for finality: 1 or null.
@@ -114,6 +135,40 @@ impl LedgerStore {
             0 => Err(storage_failed("a payment is claimed in another unit already")),
             _ => Ok(()),
         }
+    }
+
+    /// The claims after a place, with the texts of their references: on logs, or on whole payments.
+    pub(super) fn claims_after(&self, after: &ClaimPlace, of_logs: bool, limit: i64) -> Result<Vec<ClaimText>, Fault> {
+        let ordinal = of_logs.then(|| after.ordinal.into());
+        let bind = claim_values(after).into_iter().chain(ordinal).chain([limit.into()]).collect();
+        self.rows(if of_logs { sql::LOG_CLAIMS_AFTER } else { sql::CLAIMS_AFTER }, bind)
+    }
+
+    /// Puts the hash of a claim's reference in its place.
+    pub(super) fn hash_reference(&self, at: &ClaimPlace, of_logs: bool, reference: &str) -> Result<(), Fault> {
+        let hash = [Value::from(BoundReference::hash_of(reference))];
+        let ordinal = of_logs.then(|| at.ordinal.into());
+        let bind = hash.into_iter().chain(claim_values(at)).chain(ordinal).collect();
+        self.run(if of_logs { sql::LOG_CLAIM_HASH } else { sql::CLAIM_HASH }, bind)
+    }
+
+    /// Deletes rows of a kind, at most `limit`; returns how many rows were written, none where none was left.
+    pub(super) fn erase_rows(&self, kind: RowKind, limit: i64) -> Result<usize, Fault> {
+        let statement = match kind {
+            RowKind::Records => sql::RECORDS_ERASE,
+            RowKind::Groups => sql::GROUPS_ERASE,
+            RowKind::Watches => sql::WATCHES_ERASE,
+            RowKind::Idempotency => sql::IDEMPOTENCY_ERASE,
+            RowKind::Identifiers => sql::IDENTIFIERS_ERASE,
+            RowKind::Payers => sql::PAYERS_ERASE,
+            RowKind::Parked => sql::PARKED_ERASE,
+        };
+        self.db.run_counted(statement, vec![limit.into()])
+    }
+
+    /// Deletes entries of the outbox that name or hold records, after a number, up to another.
+    pub(super) fn erase_outbox(&self, (after, upto): (i64, i64)) -> Result<(), Fault> {
+        self.run(sql::OUTBOX_ERASE, vec![after.into(), upto.into()])
     }
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {

@@ -283,7 +283,7 @@ impl VerificationStepInput<'_> {
         let ChainObservation::Traced(traced) = &self.request.seen else { return Ok(()) };
         let Some(row) = self.store.record(id)? else { return Ok(()) };
         let is_watched = self.store.watched_record(id)?.is_some();
-        let mut record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal)?;
+        let mut record: VerificationAnswer = serde_json::from_str(&row.body).map_err(Fault::internal_json)?;
         if record.status != VerificationStatus::Reorged {
             return Ok(());
         }

@@ -50,7 +50,7 @@ impl Records {
 
     /// Runs one alarm.
     pub(super) async fn run_alarm(&self) {
-        let now = app::now();
+        let (now, _working) = (app::now(), self.working.begin());
         let next = match self.open_stored() {
             Ok(false) => return,
             Ok(true) => {
@@ -93,7 +93,7 @@ impl Records {
 
     /// Copies changed totals to the directory, with the totals of their days. What changes meanwhile is copied by the
     /// next alarm.
-    async fn copy_totals(&self, month: &RecordsOwner) -> Result<(), Fault> {
+    pub(super) async fn copy_totals(&self, month: &RecordsOwner) -> Result<(), Fault> {
         let (store, db) = (self.store(), db(&self.env)?);
         let mut is_more = true;
         while is_more {

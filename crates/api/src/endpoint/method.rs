@@ -9,6 +9,8 @@ pub enum Method {
     Get,
     /// Creates, or runs a check.
     Post,
+    /// Sets the whole of something.
+    Put,
     /// Changes the members that the body names.
     Patch,
     /// Removes a recipient or revokes a key.
@@ -22,6 +24,7 @@ impl Method {
         match name {
             "GET" | "HEAD" => Some(Self::Get),
             "POST" => Some(Self::Post),
+            "PUT" => Some(Self::Put),
             "PATCH" => Some(Self::Patch),
             "DELETE" => Some(Self::Delete),
             _ => None,
@@ -37,7 +40,7 @@ impl Method {
     /// Whether requests of this method have a body.
     #[must_use]
     pub const fn has_body(self) -> bool {
-        matches!(self, Self::Post | Self::Patch)
+        matches!(self, Self::Post | Self::Put | Self::Patch)
     }
 }
 
@@ -46,6 +49,7 @@ impl fmt::Display for Method {
         out.write_str(match self {
             Self::Get => "GET",
             Self::Post => "POST",
+            Self::Put => "PUT",
             Self::Patch => "PATCH",
             Self::Delete => "DELETE",
         })

@@ -2,6 +2,7 @@
 
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
+use crate::oidc;
 use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
@@ -342,6 +343,20 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::SessionEndAll, Method::Delete, "/v1/sessions", PERSON, ["Sessions", "Sign out everywhere"]),
     route(Endpoint::SessionSwitch, Method::Post, "/v1/session/tenant", PERSON, ["Sessions", "Act for another tenant"]),
+    route(
+        Endpoint::IdentityList,
+        Method::Get,
+        "/v1/session/identities",
+        PERSON,
+        ["Sessions", "List the accounts of other services by which one signs in"],
+    ),
+    route(
+        Endpoint::IdentityEnd,
+        Method::Delete,
+        "/v1/session/identities/{id}",
+        PERSON,
+        ["Sessions", "Shut out an account of another service"],
+    ),
     route(Endpoint::MemberList, Method::Get, "/v1/members", PERSON, ["Members", "List members and invitations"]),
     route(Endpoint::InvitationCreate, Method::Post, "/v1/members/invitations", OWNER, ["Members", "Invite a person"]),
     route(
@@ -356,6 +371,20 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::MemberRemove, Method::Delete, "/v1/members/{person_id}", PERSON, ["Members", "Remove, or leave"]),
     route(Endpoint::GithubGo, Method::Get, "/v1/session/github", Access::SignIn, ["Sessions", "Sign in by GitHub"]),
     route(Endpoint::GithubComeBack, Method::Get, CALLBACK_PATH, Access::SignIn, ["Sessions", "GitHub's way back"]),
+    route(
+        Endpoint::OidcGo,
+        Method::Get,
+        oidc::GO_PATH,
+        Access::SignIn,
+        ["Sessions", "Sign in by your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcComeBack,
+        Method::Get,
+        oidc::CALLBACK_PATH,
+        Access::SignIn,
+        ["Sessions", "That provider's way back"],
+    ),
     route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
     route(
         Endpoint::OwnRecipientList,
@@ -397,6 +426,34 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::OwnTenantRead, Method::Get, "/v1/tenant", READS, ["Account", "Read your tenant"]),
     route(Endpoint::OwnTenantPatch, Method::Patch, "/v1/tenant", MANAGES, ["Account", "Change your tenant's settings"]),
+    route(
+        Endpoint::OidcRead,
+        Method::Get,
+        "/v1/tenant/oidc",
+        READS,
+        ["Account", "Read your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcPut,
+        Method::Put,
+        "/v1/tenant/oidc",
+        OWNER,
+        ["Account", "Set your company's identity provider"],
+    ),
+    route(
+        Endpoint::OidcProve,
+        Method::Post,
+        "/v1/tenant/oidc/prove",
+        OWNER,
+        ["Account", "Prove your company's mail domain by its DNS record"],
+    ),
+    route(
+        Endpoint::OidcRemove,
+        Method::Delete,
+        "/v1/tenant/oidc",
+        OWNER,
+        ["Account", "Remove your company's identity provider"],
+    ),
     route(Endpoint::OwnTenantDelete, Method::Delete, "/v1/tenant", OWNER, ["Account", "Ask to delete your tenant"]),
     route(
         Endpoint::DeletionConfirm,

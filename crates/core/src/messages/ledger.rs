@@ -160,6 +160,9 @@ pub enum LedgerMessage {
     },
     /// Ship everything, and enter the current period. [`LedgerReply::Done`], or [`LedgerReply::NoTenant`].
     Flush,
+    /// Erase what the seller of a deleted tenant has written. [`LedgerReply::Done`], or [`LedgerReply::Erasing`]: send it
+    /// again. A ledger of the build before refuses it.
+    Erase,
     /// Do nothing: `/v1/health` measures the reply. [`LedgerReply::Done`].
     Ping,
     /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
@@ -175,7 +178,7 @@ impl LedgerMessage {
     #[must_use]
     pub const fn needs_tenant(&self) -> bool {
         match self {
-            Self::Ping | Self::Reload { .. } => false,
+            Self::Ping | Self::Erase | Self::Reload { .. } => false,
             #[cfg(x402_bench)]
             Self::BenchRow { .. } => false,
             Self::Verify(_)
@@ -212,6 +215,7 @@ impl LedgerMessage {
             | Self::List { .. }
             | Self::Reload { .. }
             | Self::Flush
+            | Self::Erase
             | Self::Ping => KeyScope::Only(Scope::Verify),
             #[cfg(x402_bench)]
             Self::BenchRow { .. } => KeyScope::Only(Scope::Verify),

@@ -50,6 +50,8 @@ pub enum RecordsMessage {
     },
     /// List events, the newest first. [`RecordsReply::Events`]; [`RecordsReply::Failed`] as above.
     PageEvents(EventsQuery),
+    /// Delete all that is stored. [`RecordsReply::Erased`], or [`RecordsReply::Archiving`].
+    Erase,
 }
 
 /// Records and events of one month.
@@ -87,7 +89,7 @@ pub struct RecordsPage {
 pub enum RecordsReply {
     /// All is stored.
     Taken,
-    /// Nothing is stored: the month is being archived. The same may be sent again.
+    /// Nothing was done: the month is being archived. The same may be sent again.
     Archiving,
     /// The record; `None` where the object does not hold it.
     Record(Option<RecordCopy>),
@@ -97,6 +99,8 @@ pub enum RecordsReply {
     Event(Option<EventCopy>),
     /// A page of events.
     Events(EventsPage),
+    /// Nothing is stored any more.
+    Erased,
     /// The message was not carried out; the code of the fault ([`crate::error::ErrorCode`]), for the log.
     Failed(String),
 }
@@ -134,6 +138,7 @@ mod tests {
         let change = event.replace("payment.finalized", "key.revoked").replace("ver_1", "key_1");
         let later = event.replace("payment.finalized", "of.later");
         for message in [
+            r#""erase""#.to_owned(),
             format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change},{later}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
@@ -148,6 +153,7 @@ mod tests {
         for reply in [
             "\"taken\"".to_owned(),
             "\"archiving\"".to_owned(),
+            "\"erased\"".to_owned(),
             "{\"record\":null}".to_owned(),
             format!("{{\"record\":{record}}}"),
             format!("{{\"page\":{{\"records\":[{record}],\"is_cut\":true}}}}"),

@@ -1,4 +1,4 @@
-use super::ledger::{LedgerEnvelope, LedgerReply};
+use super::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use super::settler::{SettlerMessage, SettlerReply};
 use super::*;
 use crate::settlement::flight::FlightVersions;
@@ -150,6 +150,21 @@ fn a_reply_of_a_later_build_is_an_error_and_no_answer() {
     });
     assert!(reply.is_err());
     assert!(SettlerReply::read(&SettlerMessage::Held, 200, text).is_err());
+}
+
+#[test]
+fn an_erasure_is_a_message_of_its_own_and_what_is_left_is_no_answer() {
+    assert_eq!(rewritten::<LedgerMessage>("\"erase\"").0, LedgerMessage::Erase);
+    // As a build that does not know a message reads it.
+    assert!(serde_json::from_str::<LedgerMessage>("\"unheard_of\"").is_err());
+    for (reply, status) in [(LedgerReply::Erasing, 202), (LedgerReply::Done, 204)] {
+        assert_eq!(reply.status(200), status);
+        let (name, text) = reply.header(MessageVersion::V2).expect("JSON").expect("a header");
+        let read = LedgerReply::read(&LedgerMessage::Erase, status, |asked| (asked == name).then(|| text.clone()));
+        assert_eq!(read.expect("a reply"), reply);
+    }
+    // A refusal of a ledger that could not read the message.
+    assert_eq!(LedgerReply::read(&LedgerMessage::Erase, 503, |_| None).expect("a reply"), LedgerReply::Problem);
 }
 
 #[test]

@@ -108,6 +108,17 @@ impl Deletion {
         }
     }
 
+    /// Checks that nothing is erased: what would be written then stays, in a tenant of which nothing personal may.
+    ///
+    /// # Errors
+    /// `TENANT_DELETING`.
+    pub fn check_not_erased(self) -> Result<(), Fault> {
+        match self {
+            Self::None | Self::Asked { .. } | Self::Confirmed { .. } => Ok(()),
+            Self::Erased { .. } => Err(Fault::new(ErrorCode::TenantDeleting, "the tenant was deleted, for good")),
+        }
+    }
+
     /// Checks that the tenant is not being deleted.
     ///
     /// # Errors
@@ -195,6 +206,8 @@ mod tests {
         refused(erased.ask(NOW), ErrorCode::TenantDeleting);
         refused(erased.confirm(true, NOW), ErrorCode::TenantDeleting);
         assert!(erased.is_to_erase(UnixMillis(0)) && erased.check_none().is_err());
+        refused(erased.check_not_erased().map(|()| erased), ErrorCode::TenantDeleting);
+        assert!(Deletion::Confirmed { due_at: NOW }.check_not_erased().is_ok());
         for none in [Deletion::None, Deletion::Asked { expires_at: NOW }] {
             assert!(!none.is_to_erase(later(UNDO_MS)));
         }

@@ -8,9 +8,13 @@ use x402_chain::time::UnixMillis;
 pub const INVITATION_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// The most invitations of a tenant in a day: each is a mail to somebody who did not ask for it.
 pub const INVITATIONS_DAY_MAX: u64 = 20;
-/// The most invitations to an address in a day, of all tenants.
+/// The most invitations of a tenant to an address in a day, and the most other tenants from which the address gets some: of
+/// those that signed up by themselves, are of the free tier and have no confirmed payment. No other tenant is counted, or
+/// refused, for what others do.
 pub const ADDRESS_DAY_MAX: u64 = 3;
-/// The most invitations of all tenants in a day, beyond two of each.
+/// The most mails of a tenant to an address in a day by repeats of an invitation, with the first ones.
+pub const ADDRESS_MAILS_MAX: u64 = 4;
+/// The most invitations of all such tenants in a day, beyond two of each.
 pub const ALL_DAY_MAX: u64 = 5_000;
 /// The most members of a tenant.
 pub const MEMBERS_MAX: u64 = 100;

@@ -1,11 +1,13 @@
 //! The texts of mails, in plain text and HTML.
 
+use super::oauth::{Identity, IdentityProvider};
 use super::secret::Secret;
 use super::sign_in::{SIGN_IN_MS, SignInIntent, SignInSecrets};
 use crate::tenancy::branding::{BrandName, Branding, Color, branding_shown};
 use crate::tenancy::role::Role;
 use crate::tenancy::tier::Tier;
 use x402_chain::id::TenantId;
+use x402_chain::time::UnixMillis;
 
 /// A mail as it is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,6 +100,42 @@ pub fn deletion_mail(tenant: TenantId, token: &Secret, origin: &str) -> MailText
     written("Delete your tenant?", &[&first, then, &holds], Some(("Delete the tenant", &link)))
 }
 
+/// An account of another service that was linked to a person's.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkedAccount<'a> {
+    /// The account.
+    pub identity: Identity<'a>,
+    /// Its name there, of plain letters.
+    pub name: Option<&'a str>,
+    /// When it was linked.
+    pub at: UnixMillis,
+    /// The network of the client that linked it: a prefix of addresses, or `unknown`.
+    pub ip_prefix: &'a str,
+}
+
+/// The mail that tells a person that an account of another service signs in to his.
+#[must_use]
+pub fn linked_mail(account: &LinkedAccount<'_>, origin: &str) -> MailText {
+    let LinkedAccount { identity, name, at, ip_prefix } = account;
+    let (service, number) = (identity.provider.title(), identity.subject);
+    let who = name.map_or_else(|| format!("number {number}"), |name| format!("“{name}” (number {number})"));
+    let first = format!(
+        "The {service} account {who} was linked to your account here, and can sign in to it from now on: {service} has \
+         verified your address for it. This was done on {}, from the network {ip_prefix}.",
+        at.rfc3339()
+    );
+    let known = "If this was you, there is nothing to do.";
+    let unknown = format!(
+        "If it was not you: sign in by a mail, remove the account from your linked accounts, which shuts it out for good, \
+         and sign out everywhere. Then look which addresses your own {service} account has."
+    );
+    let subject = match identity.provider {
+        IdentityProvider::Github => "A GitHub account can sign in to yours",
+        IdentityProvider::Oidc(_) => "Your company's account can sign in to yours",
+    };
+    written(subject, &[&first, known, &unknown], Some(("Open your account", origin)))
+}
+
 /// Paragraphs as a mail; the link comes after the first.
 fn written(subject: &'static str, paragraphs: &[&str], link: Option<(&str, &str)>) -> MailText {
     written_in(subject, paragraphs, link, None)
@@ -136,7 +174,6 @@ mod tests {
     use super::*;
     use crate::tenancy::branding::LogoUrl;
     use x402_chain::id::SignInId;
-    use x402_chain::time::UnixMillis;
 
     #[test]
     fn a_mail_holds_its_link_and_its_code_in_both_forms() {
@@ -164,6 +201,22 @@ mod tests {
         for body in [&mail.text, &mail.html] {
             for part in [link.as_str(), &tenant.to_string(), "seven days", "one hour"] {
                 assert!(body.contains(part), "{body}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_mail_of_a_linked_account_says_which_when_from_where_and_how_it_ends() {
+        let identity = Identity { provider: IdentityProvider::Github, subject: "583231" };
+        let at = UnixMillis(1_000);
+        for (name, who) in [(Some("octocat"), "“octocat” (number 583231)"), (None, "account number 583231")] {
+            let mail =
+                linked_mail(&LinkedAccount { identity, name, at, ip_prefix: "203.0.113.0/24" }, "https://x.test");
+            for body in [&mail.text, &mail.html] {
+                for part in [who, "1970-01-01T00:00:01.000Z", "203.0.113.0/24", "remove the account", "https://x.test"]
+                {
+                    assert!(body.contains(part), "{part}: {body}");
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use super::secret::Secret;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
+use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
 
 /// How long a person may take at the other service.
@@ -17,15 +18,34 @@ pub const OAUTH_MS: u64 = 10 * 60 * 1_000;
 pub enum IdentityProvider {
     /// github.com.
     Github,
+    /// The provider of a tenant's own.
+    Oidc(TenantId),
 }
 
 impl IdentityProvider {
     /// The name in the directory.
     #[must_use]
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> String {
         match self {
-            Self::Github => "github",
+            Self::Github => "github".to_owned(),
+            Self::Oidc(tenant) => format!("oidc {tenant}"),
         }
+    }
+
+    /// The name that people know.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Github => "GitHub",
+            Self::Oidc(_) => "your company's identity provider",
+        }
+    }
+
+    /// The service with this name in the directory, whose accounts their people link and end themselves; `None` for any
+    /// other text, and for a company's own provider.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        (text == "github").then_some(Self::Github)
     }
 }
 
@@ -36,6 +56,25 @@ pub struct Identity<'a> {
     pub provider: IdentityProvider,
     /// The service's id of the person.
     pub subject: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    /// The most characters of a service's id of a person; GitHub's has 20 at most.
+    const SUBJECT_MAX: usize = 64;
+
+    /// The id under which a person finds the account among those linked: `github-583231`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("{}-{}", self.provider.name(), self.subject)
+    }
+
+    /// Reads such an id; `None` for any other text.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (provider, subject) = text.split_once('-')?;
+        let is_subject = !subject.is_empty() && subject.len() <= Self::SUBJECT_MAX;
+        Some(Self { provider: IdentityProvider::parse(provider)?, subject: is_subject.then_some(subject)? })
+    }
 }
 
 /// The verifier of a browser's sign-in: 64 characters of hex. `None` only where the platform's HMAC takes no key of 32 bytes.
@@ -67,6 +106,20 @@ mod tests {
             challenge("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"),
             "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
         );
+    }
+
+    #[test]
+    fn an_account_has_one_id_here() {
+        let read = Identity::parse("github-583231").expect("an id");
+        assert_eq!(
+            (read.provider, read.subject, read.id().as_str()),
+            (IdentityProvider::Github, "583231", "github-583231")
+        );
+        let long = format!("github-{}", "1".repeat(65));
+        for wrong in ["", "x", "github", "github-", "gitlab-1", "GitHub-1", &long] {
+            assert!(Identity::parse(wrong).is_none(), "{wrong}");
+        }
+        assert!(expiry(UnixMillis(5)) == UnixMillis(5 + OAUTH_MS));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::fmt;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 /// A secret of 32 bytes, written as 64 lower-case hex digits. It is stored only as its hash.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,6 +51,16 @@ impl Secret {
     #[must_use]
     pub fn hash(&self) -> String {
         hex::encode(Sha256::digest(self.0))
+    }
+
+    /// The bytes.
+    pub(crate) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Whether both are the same; compared in constant time.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
     }
 
     /// The first eight bytes as a number.

@@ -9,6 +9,9 @@ pub const IDLE_MS: u64 = 7 * 24 * 60 * 60 * 1_000;
 /// A request is noted once an hour: an hour of 7 days does not matter, and a write for each request would.
 const NOTED_MS: u64 = 60 * 60 * 1_000;
 
+/// The most sessions of a person in an hour beyond which none is switched to another tenant.
+pub const SWITCHES_HOUR_MAX: u64 = 60;
+
 /// The times of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTimes {

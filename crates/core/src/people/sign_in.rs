@@ -17,12 +17,16 @@ pub const TRIES_MAX: u64 = 5;
 pub const SPAN_MS: u64 = SIGN_IN_MS;
 /// The most mails to one address, asked for from one prefix, in 15 minutes.
 pub const ADDRESS_MAX: u64 = 5;
-/// The most mails to one address in a day. It does not hold for a prefix from which the person has signed in, else strangers
-/// could keep him out; such a prefix may ask for as many itself.
+/// The most mails to one address in a day, and of those from one prefix. No bound but [`ADDRESS_MAX`] and [`KNOWN_DAY_MAX`]
+/// holds for a browser in which the person has signed in before ([`super::known`]), else strangers could keep him out.
 pub const ADDRESS_DAY_MAX: u64 = 20;
 /// The most mails to one address in a day where a prefix asks for the first time: with five tries each, 500 guesses of a
 /// million.
 pub const ADDRESS_NEW_MAX: u64 = 100;
+/// Of the prefixes that ask for the first time, the most of one network around them: whoever rents one has its prefixes.
+pub const NEW_AROUND_MAX: u64 = 5;
+/// The most mails to one address in a day from browsers in which its person has signed in.
+pub const KNOWN_DAY_MAX: u64 = 40;
 /// A day, the span of [`ADDRESS_DAY_MAX`].
 pub const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 /// The most mails asked for from one prefix of addresses in 15 minutes: an office behind one address signs in.
@@ -34,6 +38,30 @@ pub const ALL_MAX: u64 = 2_000;
 pub const LITTLE: u64 = 2;
 /// The most of such mails from the network around a prefix ([`super::client::network_around`]).
 pub const AROUND_MAX: u64 = 20;
+
+/// The most wrong codes of a day (UTC) from one prefix of addresses.
+pub const WRONG_PREFIX_MAX: u64 = 20;
+/// The most wrong codes of a day (UTC) from all: a thousand guesses of a million, a chance of one in a thousand that any code
+/// is met. From then on a code is compared only in a browser in which the person has signed in; links sign in as before.
+pub const WRONG_ALL_MAX: u64 = 1_000;
+
+/// The start of the day (UTC) in which wrong codes are counted, and the seconds until the next.
+#[must_use]
+pub const fn day_of(now: UnixMillis) -> (UnixMillis, u64) {
+    let gone = now.0 % DAY_MS;
+    (UnixMillis(now.0.saturating_sub(gone)), DAY_MS.saturating_sub(gone).div_ceil(1_000))
+}
+
+/// The mailbox of an address, by which mails are counted: what follows a plus sign leads to the same person. The directory's
+/// columns `mailbox` hold the same.
+#[must_use]
+pub fn mailbox(email: &str) -> String {
+    let (local, host) = email.split_once('@').unwrap_or((email, ""));
+    match local.split_once('+') {
+        Some((name, _)) if !name.is_empty() => format!("{name}@{host}"),
+        Some(_) | None => email.to_owned(),
+    }
+}
 
 /// What a person asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,13 +152,14 @@ pub enum Arrival {
     Nobody,
 }
 
-/// Decides what a proven address leads to. `memberships` are in the order in which the person joined; `unowned` is the
+/// Decides what a proven address leads to. Of `memberships` the first counts; `unowned` is the
 /// tenant whose contact is this address and that has no member.
 #[must_use]
 pub fn arrival(intent: SignInIntent, memberships: &[Membership], unowned: Option<TenantId>) -> Arrival {
-    match (memberships.first(), unowned, intent) {
-        (Some(first), ..) => Arrival::Member(*first),
-        (None, Some(tenant), _) => Arrival::FirstOwner(tenant),
+    match (unowned, memberships.first(), intent) {
+        // Nobody else can become its owner, and whoever is invited elsewhere would lose it.
+        (Some(tenant), ..) => Arrival::FirstOwner(tenant),
+        (None, Some(first), _) => Arrival::Member(*first),
         (None, None, SignInIntent::SignUp) => Arrival::NewTenant,
         (None, None, SignInIntent::LogIn) => Arrival::Nobody,
     }
@@ -172,13 +201,41 @@ mod tests {
     }
 
     #[test]
+    fn wrong_codes_are_counted_by_the_day() {
+        let begin = UnixMillis(20_000 * DAY_MS);
+        let at = |ms: u64| day_of(UnixMillis(begin.0 + ms));
+        assert_eq!((at(0), at(1)), ((begin, 86_400), (begin, 86_400)));
+        assert_eq!((at(DAY_MS - 1), at(DAY_MS)), ((begin, 1), (UnixMillis(begin.0 + DAY_MS), 86_400)));
+    }
+
+    #[test]
+    fn addresses_with_a_plus_are_of_one_mailbox() {
+        for (email, want) in [
+            ("ann@x.test", "ann@x.test"),
+            ("ann+1@x.test", "ann@x.test"),
+            ("ann+a+b@x.test", "ann@x.test"),
+            ("+1@x.test", "+1@x.test"),
+            ("a.nn@x.test", "a.nn@x.test"),
+        ] {
+            assert_eq!(mailbox(email), want);
+        }
+    }
+
+    #[test]
+    fn a_link_and_a_code_end_after_15_minutes() {
+        assert_eq!(expiry(UnixMillis(5)), UnixMillis(5 + 15 * 60 * 1_000));
+    }
+
+    #[test]
     fn an_address_leads_to_the_tenant_that_it_belongs_to() {
         let tenant = TenantId([1; 12]);
         let member = Membership { tenant, role: Role::Viewer };
         let other = Some(TenantId([2; 12]));
         for intent in SignInIntent::ALL {
-            assert_eq!(arrival(intent, &[member], other), Arrival::Member(member));
-            assert_eq!(arrival(intent, &[], other), Arrival::FirstOwner(TenantId([2; 12])));
+            assert_eq!(arrival(intent, &[member], None), Arrival::Member(member));
+            for joined in [&[][..], &[member]] {
+                assert_eq!(arrival(intent, joined, other), Arrival::FirstOwner(TenantId([2; 12])));
+            }
             assert_eq!(SignInIntent::parse(intent.name()), Some(intent));
         }
         assert_eq!(arrival(SignInIntent::SignUp, &[], None), Arrival::NewTenant);

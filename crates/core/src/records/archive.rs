@@ -49,11 +49,17 @@ pub struct ArchiveOwner {
 }
 
 impl ArchiveOwner {
+    /// The common start of all keys.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}/{}/", self.tenant, self.environment.name())
+    }
+
     /// The common start of a month's keys.
     #[must_use]
     pub fn month(&self, month: Period) -> String {
         let month = month.to_string().replace('-', "/");
-        format!("{}/{}/{month}/", self.tenant, self.environment.name())
+        format!("{}{month}/", self.prefix())
     }
 
     /// The common start of a day's keys of one kind.

@@ -58,7 +58,7 @@ impl RecordShare {
             error_code: Option<RefusalCode>,
             amount: Option<Amount>,
         }
-        let columns: Columns = serde_json::from_str(record).map_err(Fault::internal)?;
+        let columns: Columns = serde_json::from_str(record).map_err(Fault::internal_json)?;
         let outcome = columns.error_code.map_or(columns.status.name(), RefusalCode::as_str).to_owned();
         let start = hour_of(id.created_at());
         let key = RollupKey { start, chain: columns.chain, outcome };

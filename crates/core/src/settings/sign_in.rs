@@ -1,10 +1,13 @@
 //! Other services that take part in a sign-in: Turnstile, which tells people from programs, and GitHub.
 
+use super::provider::is_address;
 use super::{PUBLIC_URL, Setting};
 
 const TURNSTILE: &str = "TURNSTILE_SECRET";
 const GITHUB_ID: &str = "GITHUB_CLIENT_ID";
 const GITHUB_SECRET: &str = "GITHUB_CLIENT_SECRET";
+const DOH_URL: &str = "DOH_URL";
+const DOH_DEFAULT: &str = "https://cloudflare-dns.com/dns-query";
 
 /// The row of `TURNSTILE_SECRET`.
 pub(super) const TURNSTILE_ROW: Setting = Setting {
@@ -13,7 +16,8 @@ pub(super) const TURNSTILE_ROW: Setting = Setting {
     required: false,
     default: "none: no token is asked for",
     meaning: "The secret key of a Cloudflare Turnstile widget. With it `POST /v1/signup` and `/v1/login` need the widget's \
-              token in `turnstile_token`; while Turnstile does not answer, nobody gets a mail.",
+              token in `turnstile_token`; while Turnstile does not answer, nobody gets a mail. Set it where mails are sent: \
+              without it programs can ask for mails to any address.",
 };
 /// The row of `GITHUB_CLIENT_ID`.
 pub(super) const GITHUB_ID_ROW: Setting = Setting {
@@ -33,6 +37,16 @@ pub(super) const GITHUB_SECRET_ROW: Setting = Setting {
     meaning: "The OAuth app's client secret.",
 };
 
+/// The row of `DOH_URL`.
+pub(super) const DOH_ROW: Setting = Setting {
+    name: DOH_URL,
+    secret: false,
+    required: false,
+    default: DOH_DEFAULT,
+    meaning: "The DNS resolver over HTTPS, with answers in JSON, that looks for the records by which tenants prove their mail \
+              domains. It needs `PUBLIC_URL` for people to sign in by their company's identity provider.",
+};
+
 /// What another service knows us by (OAuth 2.0, RFC 6749, section 2.3.1).
 #[derive(Clone, PartialEq, Eq)]
 pub struct OauthClient {
@@ -47,6 +61,7 @@ pub struct OauthClient {
 pub(super) struct SignInSettings {
     pub(super) turnstile: Option<String>,
     pub(super) github: Option<OauthClient>,
+    pub(super) resolver: String,
 }
 
 impl SignInSettings {
@@ -71,7 +86,11 @@ impl SignInSettings {
         if github.is_some() && !has_url {
             wrong(PUBLIC_URL, "must be set where people sign in by GitHub: it sends them back there");
         }
-        Self { turnstile: get(TURNSTILE), github }
+        let resolver = get(DOH_URL).unwrap_or_else(|| DOH_DEFAULT.to_owned());
+        if !is_address(&resolver) || resolver.contains(['@', '#']) {
+            wrong(DOH_URL, "must be an https URL (http on loopback), without user, password and fragment");
+        }
+        Self { turnstile: get(TURNSTILE), github, resolver }
     }
 }
 
@@ -99,5 +118,10 @@ mod tests {
         check(&[secret, url], &[GITHUB_ID]);
         check(&[id, secret], &[PUBLIC_URL]);
         assert_eq!(check(&[(TURNSTILE, "0x4")], &[]).turnstile.as_deref(), Some("0x4"));
+        assert_eq!(check(&[], &[]).resolver, DOH_DEFAULT);
+        assert_eq!(check(&[(DOH_URL, "https://dns.x.test/q")], &[]).resolver, "https://dns.x.test/q");
+        for wrong in ["http://dns.x.test/", "dns.x.test", "https://a:b@dns.x.test/", "https://dns.x.test/#a"] {
+            check(&[(DOH_URL, wrong)], &[DOH_URL]);
+        }
     }
 }

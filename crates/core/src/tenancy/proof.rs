@@ -13,8 +13,11 @@ use x402_chain::time::UnixMillis;
 
 /// How long a challenge holds: ten minutes, which suffice to fetch a hardware wallet.
 pub const CHALLENGE_MS: u64 = 10 * 60 * 1_000;
-/// The most challenges of a tenant that hold at a time: each is a row of the directory.
+/// The most challenges of a tenant that hold at a time: not used, with tries left.
 pub const CHALLENGES_MAX: u64 = 100;
+/// The most challenges of a tenant in [`CHALLENGE_MS`], those that are used or tried too often included: each is a row of the
+/// directory.
+pub const CHALLENGES_MADE_MAX: u64 = 1_000;
 /// How often a signature may be tried for one challenge: a try may cost calls to the chain.
 pub const PROOF_TRIES_MAX: u64 = 5;
 

@@ -1,6 +1,7 @@
 //! The table of tiers, one row each. Whatever differs between tiers is a column of [`Plan`]; no other code names a
 //! tier.
 
+use crate::error::{ErrorCode, Fault};
 use serde::{Deserialize, Serialize};
 use x402_chain::network::Network;
 
@@ -39,6 +40,10 @@ pub struct Plan {
     pub chains: TierChains,
     /// Whether its own name, logo and colours are shown.
     pub branding: bool,
+    /// Whether its people may sign in by an identity provider of the tenant's own.
+    pub oidc: bool,
+    /// Whether it may have addresses derived from the operator's key: the operator holds their funds.
+    pub derived_addresses: bool,
     /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
     pub uses_free_budget: bool,
     /// Whether a larger tier exists: a refusal by this tier's limits or chains then proposes it.
@@ -78,6 +83,8 @@ tiers! {
         limits: Limits { per_minute: 10, per_hour: 100, per_month: Some(1_000) },
         chains: TierChains::Only(&["solana", "base"]),
         branding: false,
+        oidc: false,
+        derived_addresses: false,
         uses_free_budget: true,
         upgradable: true,
     }
@@ -87,6 +94,8 @@ tiers! {
         limits: Limits { per_minute: 100, per_hour: 5_000, per_month: Some(50_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum"]),
         branding: false,
+        oidc: false,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -96,6 +105,8 @@ tiers! {
         limits: Limits { per_minute: 500, per_hour: 50_000, per_month: Some(500_000) },
         chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
         branding: true,
+        oidc: false,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
     }
@@ -105,6 +116,8 @@ tiers! {
         limits: Limits { per_minute: 2_000, per_hour: 200_000, per_month: None },
         chains: TierChains::All,
         branding: true,
+        oidc: true,
+        derived_addresses: true,
         uses_free_budget: false,
         upgradable: false,
     }
@@ -115,6 +128,18 @@ impl Tier {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         PLANS.iter().find(|plan| plan.name == text).map(|plan| plan.tier)
+    }
+
+    /// Checks whether the tier may have addresses derived.
+    ///
+    /// # Errors
+    /// `NOT_IN_TIER`, which another tier would allow.
+    pub fn check_derivation(self) -> Result<(), Fault> {
+        if self.plan().derived_addresses {
+            return Ok(());
+        }
+        let detail = format!("the tier '{}' does not include derived addresses", self.plan().name);
+        Err(Fault::new(ErrorCode::NotInTier, detail).upgradable().at("address"))
     }
 
     /// Whether the tier includes the chain.
@@ -149,6 +174,16 @@ mod tests {
         for (at, plan) in PLANS.iter().enumerate() {
             assert_eq!(plan.upgradable, at + 1 < PLANS.len(), "{}", plan.name);
             assert_eq!(plan.uses_free_budget, plan.price_usd == 0, "{}", plan.name);
+        }
+    }
+
+    #[test]
+    fn only_who_pays_has_addresses_derived() {
+        for plan in PLANS {
+            match plan.tier.check_derivation() {
+                Ok(()) => assert!(plan.price_usd > 0, "{}", plan.name),
+                Err(fault) => assert!(plan.price_usd == 0 && fault.upgrade && fault.code == ErrorCode::NotInTier),
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! A payment is a transaction's transfers to one recipient. The whole of it is one row, a
 //! proper part one row a log. The whole excludes every log, as any log excludes the whole.
 
-pub use crate::verification::judge::{ClaimUnit, HeldClaim, PriorClaim};
+pub use crate::verification::judge::{BoundReference, ClaimUnit, HeldClaim, PriorClaim};
 use x402_chain::address::Address;
 use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
@@ -33,7 +33,8 @@ impl ClaimRow {
     /// The claim as a later verification compares with it.
     #[must_use]
     pub fn held_claim(&self) -> HeldClaim {
-        let prior = PriorClaim { id: self.id, reference: self.reference.clone(), at: self.at };
+        let prior =
+            PriorClaim { id: self.id, reference: self.reference.clone().map(BoundReference::Text), at: self.at };
         HeldClaim { unit: self.unit, prior }
     }
 }

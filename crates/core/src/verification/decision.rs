@@ -310,7 +310,7 @@ fn verification_answer(
         claimed: paid && (claim.claim || replayed),
         claimed_by: claimed_by.map(|prior| ClaimedBy {
             id: prior.id,
-            reference: prior.reference.clone(),
+            reference: prior.reference.as_ref().map(|bound| bound.known().to_owned()),
             claimed_at: prior.at.rfc3339(),
         }),
         reference: claim.reference.clone(),

@@ -10,7 +10,7 @@ use crate::sanctions;
 use crate::verdict::{RefusalCode, SanctionsPolicy};
 use crate::verification::answer::{Binding, Finality};
 use crate::verification::claim::Claim;
-pub use claim_status::{ClaimStatus, ClaimUnit, HeldClaim, PriorClaim};
+pub use claim_status::{BoundReference, ClaimStatus, ClaimUnit, HeldClaim, PriorClaim};
 use flow::{PaymentPart, RecipientFlow};
 use selection::PartSelection;
 use x402_chain::address::{Address, Family};

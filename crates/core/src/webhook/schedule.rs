@@ -33,7 +33,7 @@ fn share_of(event: EventId, attempts: u64) -> u64 {
     let hash = event.to_string().bytes().fold(attempts.wrapping_add(0xcbf2_9ce4_8422_2325), |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     });
-    hash % JITTER_PER_MILLE.saturating_add(1)
+    hash.checked_rem(JITTER_PER_MILLE.saturating_add(1)).unwrap_or_default()
 }
 
 #[cfg(test)]

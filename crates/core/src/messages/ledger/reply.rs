@@ -33,6 +33,8 @@ pub enum LedgerReply {
     NoRecord,
     /// The directory has no such tenant. No body.
     NoTenant,
+    /// Something is left to erase: the Worker sends the message again. No body.
+    Erasing,
     /// The message was carried out. No body.
     Done,
 }
@@ -75,7 +77,7 @@ impl LedgerReply {
     #[must_use]
     pub const fn status(&self, answer: u16) -> u16 {
         match self {
-            Self::Settle => 202,
+            Self::Settle | Self::Erasing => 202,
             Self::NoRecord => 404,
             Self::NoTenant => 401,
             Self::ChainNeeded | Self::Done => 204,
@@ -97,7 +99,13 @@ impl LedgerReply {
             (MessageVersion::V1, Self::Success(id)) => Some((Self::SUCCESS_V1, id.to_string())),
             (
                 MessageVersion::V1,
-                Self::Settle | Self::ChainNeeded | Self::Payees | Self::NoRecord | Self::NoTenant | Self::Done,
+                Self::Settle
+                | Self::ChainNeeded
+                | Self::Payees
+                | Self::NoRecord
+                | Self::NoTenant
+                | Self::Erasing
+                | Self::Done,
             ) => None,
         })
     }

@@ -2,6 +2,7 @@
 
 use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
+use sha2::{Digest, Sha256};
 use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::Transfer;
@@ -26,13 +27,45 @@ impl ClaimUnit {
     }
 }
 
+/// The reference of an earlier claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BoundReference {
+    /// As the seller wrote it.
+    Text(String),
+    /// Its SHA-256 in hex: all that is left after an erasure.
+    Hash(String),
+}
+
+impl BoundReference {
+    /// The SHA-256 of a reference, in hex.
+    #[must_use]
+    pub fn hash_of(reference: &str) -> String {
+        hex::encode(Sha256::digest(reference))
+    }
+
+    /// What is known of it: the text, or the hash.
+    #[must_use]
+    pub fn known(&self) -> &str {
+        match self {
+            Self::Text(known) | Self::Hash(known) => known,
+        }
+    }
+
+    fn is(&self, reference: &str) -> bool {
+        match self {
+            Self::Text(text) => text == reference,
+            Self::Hash(hash) => *hash == Self::hash_of(reference),
+        }
+    }
+}
+
 /// An earlier claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriorClaim {
     /// The verification or settlement that claimed it.
     pub id: ClaimId,
     /// The reference of the earlier claim.
-    pub reference: Option<String>,
+    pub reference: Option<BoundReference>,
     /// When the earlier claim was made.
     pub at: UnixMillis,
 }
@@ -41,7 +74,7 @@ impl PriorClaim {
     /// Whether a claim under `reference` repeats this claim. An absent reference equals no other.
     #[must_use]
     pub(crate) fn is_of(&self, reference: Option<&str>) -> bool {
-        reference.is_some() && self.reference.as_deref() == reference
+        self.reference.as_ref().zip(reference).is_some_and(|(bound, reference)| bound.is(reference))
     }
 }
 
@@ -125,4 +158,29 @@ fn first_claim<'h>(held: impl Iterator<Item = &'h HeldClaim>) -> Option<&'h Prio
 
 fn log_units(lines: &[&Transfer]) -> Vec<ClaimUnit> {
     lines.iter().map(|line| ClaimUnit::Log(line.ordinal)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use x402_chain::id::VerificationId;
+
+    #[test]
+    fn a_reference_of_which_only_the_hash_is_left_is_the_same_reference() {
+        let bound = |reference| {
+            let id = ClaimId::Verification(VerificationId::new(UnixMillis(1), [1; 10]));
+            PriorClaim { id, reference: Some(reference), at: UnixMillis(1) }
+        };
+        let hash = BoundReference::hash_of("order-1");
+        assert_eq!(hash, hex::encode(Sha256::digest(b"order-1")));
+        let erased = bound(BoundReference::Hash(hash.clone()));
+        assert!(erased.is_of(Some("order-1")));
+        // Who sends the hash does not have the reference.
+        for other in [None, Some("order-2"), Some(""), Some(hash.as_str())] {
+            assert!(!erased.is_of(other), "{other:?}");
+        }
+        // A reference that looks like a hash is compared as it is.
+        let named = bound(BoundReference::Text(hash.clone()));
+        assert!(named.is_of(Some(&hash)) && !named.is_of(Some("order-1")));
+    }
 }

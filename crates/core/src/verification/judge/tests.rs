@@ -84,7 +84,14 @@ fn paid(amount: u64) -> MinedTransaction {
 pub(super) fn held(unit: ClaimUnit, number: u64, reference: Option<&str>) -> HeldClaim {
     let [_, _, _, _, _, _, random @ ..] = u128::from(number).to_be_bytes();
     let id = ClaimId::Verification(VerificationId::new(NOW, random));
-    HeldClaim { unit, prior: PriorClaim { id, reference: reference.map(str::to_owned), at: NOW.plus(number) } }
+    HeldClaim {
+        unit,
+        prior: PriorClaim {
+            id,
+            reference: reference.map(|text| BoundReference::Text(text.to_owned())),
+            at: NOW.plus(number),
+        },
+    }
 }
 
 type Change = fn(&mut Claim, &mut MinedTransaction);

@@ -1,0 +1,49 @@
+// What a deployment should have, and may lack: its Worker starts without.
+import { join } from "node:path";
+import { ROOT, environment, run, say, wrangler } from "./tools.mjs";
+
+/** How long Cloudflare may take to list the secrets. */
+const LIMIT_MS = 20_000;
+
+/**
+ * The warnings about an environment.
+ * @param {Record<string, unknown>} vars its variables in wrangler.toml
+ * @param {string[]} [secrets] the names of its secrets; `undefined` where they are not known
+ */
+export function warnings(vars, secrets) {
+  const has = (name) => Boolean(vars[name]) || Boolean(secrets?.includes(name));
+  if (!has("MAIL_BACKEND") || vars.MAIL_BACKEND === "mailbox" || has("TURNSTILE_SECRET")) return [];
+  const known = secrets ? "is not set" : "is not in wrangler.toml, and whether it is a secret is not known";
+  return [`mails are sent, and TURNSTILE_SECRET ${known}: without it programs can ask for mails to any address (docs/sign-in.md)`];
+}
+
+/** The names of an environment's secrets at Cloudflare; `undefined` where wrangler cannot list them. */
+async function secretsOf(name) {
+  const [program, script] = wrangler();
+  let printed = "";
+  const stdout = (chunk) => {
+    printed += chunk;
+  };
+  const timer = AbortSignal.timeout(LIMIT_MS);
+  const late = new Promise((_, reject) => timer.addEventListener("abort", () => reject(timer.reason)));
+  try {
+    const listed = run(program, [script, "secret", "list", "--env", name], { env: environment(), quiet: true, stdout });
+    await Promise.race([listed, late]);
+    return JSON.parse(printed).map((secret) => secret.name);
+  } catch {
+    return undefined;
+  }
+}
+
+/**
+ * Prints the warnings about an environment of wrangler.toml.
+ * @param {string} name
+ * @param {{ asks?: boolean }} [options] `asks`: Cloudflare is asked which secrets there are
+ */
+export async function warn(name, { asks = true } = {}) {
+  // Needs a newer node than the scripts.
+  const { unstable_readConfig: read } = await import("wrangler");
+  const { vars } = read({ config: join(ROOT, "wrangler.toml"), env: name }, { hideWarnings: true });
+  const secrets = asks ? await secretsOf(name) : undefined;
+  for (const warning of warnings(vars, secrets)) say(`warning: ${name}: ${warning}`);
+}
