@@ -66,7 +66,7 @@ pub(super) fn write_record_change(
     }
     let Some(kind) = event else { return store.put_outbox(&OutboxEntry::Record(record.id)) };
     let body = serde_json::value::to_raw_value(record).map_err(Fault::internal)?;
-    let event = OutboxEvent { id: app::event_id(now)?, kind, subject: id, body, at: now };
+    let event = OutboxEvent { id: app::event_id(now)?, kind: kind.into(), subject: id, body, at: now };
     store.put_outbox(&OutboxEntry::Change(RecordChange { event, answered }))
 }
 

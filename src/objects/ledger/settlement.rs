@@ -216,7 +216,7 @@ impl TenantLedger {
         if kept.settlement.status == SettlementStatus::Completed {
             let body = serde_json::value::to_raw_value(&kept.settlement).map_err(Fault::internal)?;
             let (kind, subject) = (EventKind::SettlementUndelivered, id.to_string());
-            let event = OutboxEvent { id: app::event_id(now)?, kind, subject, body, at: now };
+            let event = OutboxEvent { id: app::event_id(now)?, kind: kind.into(), subject, body, at: now };
             kept.progress.undelivered = true;
             return store.atomically(|| {
                 store.put_outbox(&OutboxEntry::Event(event))?;

@@ -368,7 +368,7 @@ impl LedgerStore {
             return self.put_outbox(&OutboxEntry::Settlement(settlement.id));
         }
         let (kind, subject) = (settlement.status.event(), settlement.id.to_string());
-        let event = OutboxEvent { id: app::event_id(now)?, kind, subject, body, at: now };
+        let event = OutboxEvent { id: app::event_id(now)?, kind: kind.into(), subject, body, at: now };
         self.put_outbox(&OutboxEntry::SettlementEvent(settlement.id, event))
     }
 
@@ -471,7 +471,7 @@ impl LedgerStore {
         for (kind, quota) in events {
             let body = serde_json::value::to_raw_value(quota).map_err(storage_failed)?;
             let (id, subject) = (app::event_id(now)?, quota.period.to_string());
-            self.put_outbox(&OutboxEntry::Event(OutboxEvent { id, kind: *kind, subject, body, at: now }))?;
+            self.put_outbox(&OutboxEntry::Event(OutboxEvent { id, kind: (*kind).into(), subject, body, at: now }))?;
         }
         Ok(())
     }
