@@ -250,7 +250,8 @@ fn check_recipients(all: &mut Checked) {
     let proven =
         [directory::CHALLENGE_PUT, directory::CHALLENGE_USED, directory::RECIPIENT_PROVE, directory::DEFAULT_PUT_HELD];
     all.row(&proven, &[int(1)], &[], &[]);
-    let changed = [directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT, directory::EVENTS_WAIT];
+    let changed =
+        [directory::RECIPIENT_RETIRE, directory::TENANT_SETTINGS_PUT, directory::EVENTS_WAIT, directory::EVENTS_LEFT];
     all.row(&changed, &[int(1)], &[], &[]);
     let challenge = [text("https://pay.example"), int(1)];
     all.row(&[directory::CHALLENGE_TRY], &challenge, &[], &[("expires_ms", int(-1))]);

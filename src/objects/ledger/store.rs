@@ -1,7 +1,9 @@
 //! Typed access to the ledger's SQLite.
 
+mod outbox;
+
 pub(super) use super::rows::IdempotencyPlace;
-use super::rows::{ClaimPlace, ClaimText, OutboxRow, OutboxSize, RecordSize, WatchGroup, WatchedRow};
+use super::rows::{ClaimPlace, ClaimText, RecordSize, WatchGroup, WatchedRow};
 use super::{migrations, sql};
 use crate::app;
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
@@ -17,7 +19,6 @@ use x402_core::settlement::payment;
 use x402_core::settlement::payment::{PaymentWrite, SettlementRecord};
 use x402_core::settlement::status::{Settlement, SettlementFilter};
 use x402_core::tenancy::admission::{Admission, IdempotencyRecord};
-use x402_core::tenancy::quota::QuotaEvent;
 use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::claims;
 use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim};
@@ -460,51 +461,6 @@ impl LedgerStore {
             self.run(sql::WATCH_DELETE, vec![id.as_str().into()])?;
         }
         Ok(ids)
-    }
-
-    pub(super) fn put_outbox(&self, entry: &OutboxEntry) -> Result<(), Fault> {
-        self.run(sql::OUTBOX_PUT, vec![entry.kind().into(), entry.body()?.into()])
-    }
-
-    /// Stores events about the quota, for the month's object.
-    pub(super) fn put_quota_events(&self, events: &[QuotaEvent], now: UnixMillis) -> Result<(), Fault> {
-        for (kind, quota) in events {
-            let body = serde_json::value::to_raw_value(quota).map_err(storage_failed)?;
-            let (id, subject) = (app::event_id(now)?, quota.period.to_string());
-            self.put_outbox(&OutboxEntry::Event(OutboxEvent { id, kind: (*kind).into(), subject, body, at: now }))?;
-        }
-        Ok(())
-    }
-
-    /// The oldest entries of the outbox after a number, with their sizes in bytes.
-    pub(super) fn outbox_sizes(&self, after: i64, limit: i64) -> Result<Vec<OutboxSize>, Fault> {
-        self.rows(sql::OUTBOX_SIZES, vec![after.into(), limit.into()])
-    }
-
-    /// The entries of the outbox after a number, up to another.
-    pub(super) fn outbox(&self, (after, upto): (i64, i64)) -> Result<Vec<OutboxRow>, Fault> {
-        self.rows(sql::OUTBOX_GET, vec![after.into(), upto.into()])
-    }
-
-    /// Keeps an entry apart that cannot be read, until it is returned.
-    pub(super) fn park_outbox(&self, seq: i64, now: UnixMillis) -> Result<(), Fault> {
-        self.run(sql::OUTBOX_PARK, vec![millis_value(now), seq.into()])
-    }
-
-    /// Returns what was kept apart to the end of the outbox.
-    pub(super) fn return_parked(&self) -> Result<(), Fault> {
-        if self.first(sql::PARKED_GET, Vec::new())?.is_none() {
-            return Ok(());
-        }
-        self.atomically(|| {
-            self.run(sql::PARKED_RETURN, Vec::new())?;
-            self.run(sql::PARKED_DELETE, Vec::new())
-        })
-    }
-
-    /// Deletes the entries after a number, up to another.
-    pub(super) fn clear_outbox(&self, (after, upto): (i64, i64)) -> Result<(), Fault> {
-        self.run(sql::OUTBOX_DELETE, vec![after.into(), upto.into()])
     }
 
     #[cfg(x402_bench)]
