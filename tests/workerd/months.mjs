@@ -79,7 +79,7 @@ export async function ask(worker, { tenant, environment = "live", month }, messa
 /** Whether an event is about a payment after it was answered. */
 const isOfPayment = ({ kind }) => /^(payment|settlement)\./.test(kind);
 /** Whether an event is about the tenant itself: neither that, nor that a verification was answered, nor about the quota. */
-const isOfTenant = ({ kind }) => /^(key|recipient|member|tenant)\./.test(kind);
+const isOfTenant = ({ kind }) => !/^(verification|payment|settlement|quota)\./.test(kind);
 
 /**
  * The months of a tenant that hold records or events of payments, in order.
