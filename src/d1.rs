@@ -174,18 +174,20 @@ pub(crate) async fn load_tenant(
             statement(db, sql::KEYS_IN_FORCE, &[BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Ms(now())])?,
             statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
             statement(db, sql::DEFAULTS_OF, &of_tenant)?,
+            statement(db, sql::ENDPOINTS_IN_FORCE, &in_environment)?,
         ],
     )
     .await?;
-    let [tenants, keys, recipients, defaults] = results.as_slice() else {
-        return Err(Fault::internal("a batch of four statements gave another number of results"));
+    let [tenants, keys, recipients, defaults, endpoints] = results.as_slice() else {
+        return Err(Fault::internal("a batch of five statements gave another number of results"));
     };
     let Some(row) = rows_of(sql::TENANT_GET, tenants)?.into_iter().next() else { return Ok(None) };
     let keys = rows_of(sql::KEYS_IN_FORCE, keys)?;
     let defaults = rows_of(sql::DEFAULTS_OF, defaults)?;
     let recipients = rows_of(sql::RECIPIENTS_IN_FORCE, recipients)?;
     let recipients = recipients.into_iter().map(|row| recipient_of(row, environment, &defaults)).collect();
-    Ok(Some(row.tenant(environment, keys, recipients)))
+    let webhooks = rows_of(sql::ENDPOINTS_IN_FORCE, endpoints)?;
+    Ok(Some(row.tenant(environment, keys, recipients, webhooks)))
 }
 
 async fn tenant_row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {

@@ -1,6 +1,7 @@
 //! The rows that the directory's statements return, and what they mean.
 
 mod outbox;
+mod webhooks;
 
 use crate::storage::{FromRow, RowReader};
 pub use outbox::{TenantToLoad, UnshippedEvent};
@@ -21,6 +22,7 @@ use x402_core::tenancy::key::{KeyHash, KeyKind, prefix};
 use x402_core::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Tenant, TenantStatus};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
+use x402_core::webhook::subscription::WebhookSubscription;
 
 /// A tenant's row.
 pub struct TenantRow {
@@ -74,7 +76,13 @@ impl FromRow for TenantRow {
 impl TenantRow {
     /// The copy that a ledger holds.
     #[must_use]
-    pub fn tenant(self, environment: Environment, keys: Vec<ApiKey>, recipients: Vec<Recipient>) -> Tenant {
+    pub fn tenant(
+        self,
+        environment: Environment,
+        keys: Vec<ApiKey>,
+        recipients: Vec<Recipient>,
+        webhooks: Vec<WebhookSubscription>,
+    ) -> Tenant {
         Tenant {
             id: self.id,
             environment,
@@ -88,6 +96,7 @@ impl TenantRow {
             region: self.region,
             recipients,
             keys,
+            webhooks,
         }
     }
 

@@ -10,6 +10,7 @@ use super::rows::{
 use crate::storage::{Present, statements};
 use x402_api::admin::KeyView;
 use x402_core::tenancy::tenant::ApiKey;
+use x402_core::webhook::subscription::WebhookSubscription;
 
 statements! {
     /// A trivial question, for health.
@@ -159,6 +160,9 @@ statements! {
         ELSE MIN(grace_until_ms, COALESCE(expires_ms, grace_until_ms)) END AS expires_ms, allow_list FROM api_keys
         WHERE tenant_id = ?1 AND environment = ?2 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?3)
         LIMIT 1000";
+    /// Binds tenant and environment; returns the endpoints that get events.
+    ENDPOINTS_IN_FORCE: WebhookSubscription = "SELECT id, events FROM webhook_endpoints
+        WHERE tenant_id = ? AND environment = ? AND status IN ('active', 'paused') LIMIT 100";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
         RETURNING 1 AS present";

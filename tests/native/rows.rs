@@ -227,6 +227,8 @@ fn check_keys(all: &mut Checked) {
     let bad =
         [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
+    let own = [text("whe_01KB0000000000000000000000"), text(r#"["payment.*"]"#)];
+    all.row(&[directory::ENDPOINTS_IN_FORCE], &own, &[], &[("id", text(TENANT)), ("events", text("payment.*"))]);
 }
 
 /// The rows about recipients and about what a tenant shows of itself.

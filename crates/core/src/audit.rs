@@ -62,6 +62,11 @@ actions! {
     MemberRemoved "member.removed" MemberRemoved "A member was removed, or left.";
     IdentityLinked "identity.linked" TenantUpdated "An account of another service, the detail, was linked to a member, the subject, and signs in from then on.";
     IdentityEnded "identity.ended" TenantUpdated "A member ended that; the account signs nobody in.";
+    EndpointCreated "endpoint.created" TenantUpdated "A webhook endpoint was made; the detail is its environment.";
+    EndpointUpdated "endpoint.updated" TenantUpdated "A webhook endpoint was changed, paused or resumed; the detail names what.";
+    EndpointRotated "endpoint.rotated" TenantUpdated "A webhook endpoint got a new secret.";
+    EndpointRemoved "endpoint.removed" TenantUpdated "A webhook endpoint was removed.";
+    EndpointDisabled "endpoint.disabled" EndpointDisabled "A webhook endpoint was disabled; the detail is why: `failing` or `gone`.";
     SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
     MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
@@ -88,7 +93,9 @@ impl AuditAction {
             | Self::DeletionConfirmed
             | Self::DeletionDone
             | Self::OidcRemoved
-            | Self::OidcTaken => false,
+            | Self::OidcTaken
+            | Self::EndpointRemoved
+            | Self::EndpointDisabled => false,
             Self::TenantCreated
             | Self::TenantUpdated
             | Self::DeletionAsked
@@ -103,6 +110,9 @@ impl AuditAction {
             | Self::IdentityLinked
             | Self::OidcUpdated
             | Self::OidcProven
+            | Self::EndpointCreated
+            | Self::EndpointUpdated
+            | Self::EndpointRotated
             | Self::MailResent
             | Self::MarkRemoved => true,
         }
@@ -123,6 +133,10 @@ impl AuditAction {
             | Self::OidcUpdated
             | Self::OidcProven
             | Self::OidcRemoved
+            | Self::EndpointCreated
+            | Self::EndpointUpdated
+            | Self::EndpointRotated
+            | Self::EndpointRemoved
             | Self::DeletionAsked
             | Self::DeletionConfirmed
             | Self::DeletionUndone => true,
@@ -139,6 +153,7 @@ impl AuditAction {
             | Self::IdentityLinked
             | Self::IdentityEnded
             | Self::OidcTaken
+            | Self::EndpointDisabled
             | Self::SessionsEnded
             | Self::MailResent
             | Self::MarkRemoved => false,

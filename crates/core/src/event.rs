@@ -81,6 +81,7 @@ events! {
     MemberInvited "member.invited" Change "A person was invited.";
     MemberJoined "member.joined" Change "A person became a member.";
     MemberRemoved "member.removed" Change "A member was removed, or left.";
+    EndpointDisabled "endpoint.disabled" Change "A webhook endpoint was disabled: it took nothing for five days, or answered 410.";
     TenantUpdated "tenant.updated" Change "Anything else of the tenant has changed.";
 }
 
@@ -90,6 +91,7 @@ impl EventKind {
     pub const fn concerns_ledgers(self) -> bool {
         match self {
             Self::KeyCreated
+            | Self::EndpointDisabled
             | Self::KeyRotated
             | Self::KeyRevoked
             | Self::RecipientAdded

@@ -4,3 +4,4 @@ pub mod breaker;
 pub mod outcome;
 pub mod schedule;
 pub mod signature;
+pub mod subscription;

@@ -79,6 +79,12 @@ fn sample(kind: EventKind) -> (&'static str, Value) {
         EventKind::MemberInvited => change(kind, "aud_01M8Q00000H4X7D2S9F6B3QK0A", Some("viewer")),
         EventKind::MemberJoined => change(kind, "per_01M8Q00000G7Y4C1V6N9P2RB3X", Some("viewer")),
         EventKind::MemberRemoved => change(kind, "per_01M8Q00000G7Y4C1V6N9P2RB3X", None),
+        EventKind::EndpointDisabled => {
+            let (subject, mut data) = change(kind, "whe_01M8Q00000K9C2W5T8R1J6D3ZB", Some("failing"));
+            data["actor_kind"] = json!("system");
+            data["actor"] = json!("system");
+            (subject, data)
+        }
         EventKind::TenantUpdated => change(kind, "ten_01a22830e24a3a1f7b1ccee9", Some("company_name")),
     }
 }

@@ -4,6 +4,7 @@ use crate::tenancy::allow_list::AllowedNetwork;
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tier::{Limits, Tier};
 use crate::verdict::SanctionsPolicy;
+use crate::webhook::subscription::WebhookSubscription;
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
 use x402_chain::id::{KeyId, TenantId};
@@ -191,6 +192,9 @@ pub struct Tenant {
     pub recipients: Vec<Recipient>,
     /// The keys that are not revoked.
     pub keys: Vec<ApiKey>,
+    /// The webhook endpoints that get events; those that are paused keep them until they are resumed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub webhooks: Vec<WebhookSubscription>,
 }
 
 impl Tenant {

@@ -42,6 +42,8 @@ pub struct Plan {
     pub branding: bool,
     /// Whether its people may sign in by an identity provider of the tenant's own.
     pub oidc: bool,
+    /// Whether its events are delivered to webhook endpoints.
+    pub webhooks: bool,
     /// Whether it may have addresses derived from the operator's key: the operator holds their funds.
     pub derived_addresses: bool,
     /// Whether its settlements draw on the signer's budget for tenants who pay nothing (`SignerBudget::free`).
@@ -84,6 +86,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base"]),
         branding: false,
         oidc: false,
+        webhooks: false,
         derived_addresses: false,
         uses_free_budget: true,
         upgradable: true,
@@ -95,6 +98,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base", "ethereum"]),
         branding: false,
         oidc: false,
+        webhooks: true,
         derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
@@ -106,6 +110,7 @@ tiers! {
         chains: TierChains::Only(&["solana", "base", "ethereum", "polygon", "avalanche", "sei"]),
         branding: true,
         oidc: false,
+        webhooks: true,
         derived_addresses: true,
         uses_free_budget: false,
         upgradable: true,
@@ -117,6 +122,7 @@ tiers! {
         chains: TierChains::All,
         branding: true,
         oidc: true,
+        webhooks: true,
         derived_addresses: true,
         uses_free_budget: false,
         upgradable: false,
