@@ -76,11 +76,13 @@ events! {
     KeyCreated "key.created" Change "A key was made.";
     KeyRotated "key.rotated" Change "A key was replaced by another.";
     KeyRevoked "key.revoked" Change "A key was revoked.";
+    KeyExpiring "key.expiring" Change "A key ends within seven days, or within one; the detail is when.";
     RecipientAdded "recipient.added" Change "An address was registered.";
     RecipientRetired "recipient.retired" Change "An address was retired.";
     MemberInvited "member.invited" Change "A person was invited.";
     MemberJoined "member.joined" Change "A person became a member.";
     MemberRemoved "member.removed" Change "A member was removed, or left.";
+    EndpointDisabled "endpoint.disabled" Change "A webhook endpoint was disabled: it took nothing for five days, or answered 410.";
     TenantUpdated "tenant.updated" Change "Anything else of the tenant has changed.";
 }
 
@@ -90,12 +92,14 @@ impl EventKind {
     pub const fn concerns_ledgers(self) -> bool {
         match self {
             Self::KeyCreated
+            | Self::EndpointDisabled
             | Self::KeyRotated
             | Self::KeyRevoked
             | Self::RecipientAdded
             | Self::RecipientRetired
             | Self::TenantUpdated => true,
-            Self::MemberInvited
+            Self::KeyExpiring
+            | Self::MemberInvited
             | Self::MemberJoined
             | Self::MemberRemoved
             | Self::VerificationSucceeded
