@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use x402_core::alert::ALERTS;
 use x402_core::event::EventSubject;
 use x402_edge::d1::alerts::sql;
+use x402_edge::d1::deletions::sql as deletions;
 
 const DAY: i64 = 86_400_000;
 
@@ -113,4 +114,27 @@ fn of_two_checks_at_the_same_time_one_is_stored() {
     assert!(change(0, 10) && !change(0, 11) && change(10, 11));
     let before: i64 = db.query_row(sql::CHECKS_CHANGED.text, (), |row| row.get(0)).expect("a row");
     assert_eq!(before, 11);
+}
+
+#[test]
+fn an_erasure_takes_the_alerts_and_the_url() {
+    let db = directory_db();
+    db.execute_batch(
+        "INSERT INTO tenants (id, email, tier, status, limits, sanctions, version, created_ms, updated_ms, alert_url,
+            alert_host) VALUES ('ten_a', 'a', 'free', 'active', '{}', 'refuse', 1, 1, 1, 'v1.a.b', 'a.example');
+         INSERT INTO notices (id, tenant_id, kind, text, created_ms) VALUES ('ntc_1', 'ten_a', 'k', 't', 1),
+            ('ntc_2', NULL, 'operator', 't', 1);",
+    )
+    .expect("runs");
+    let put = |tenant: &str| (format!("evt_{tenant}"), tenant.to_owned(), "quota.warning", "2026-11", "{}", 1);
+    for tenant in ["ten_a", "ten_b"] {
+        db.execute(sql::ALERT_PUT.text, put(tenant)).expect("runs");
+    }
+    db.execute(deletions::TENANT_ERASE.text, (2, "ten_a")).expect("runs");
+    for erase in [deletions::ALERTS_ERASE, deletions::NOTICES_ERASE] {
+        assert_eq!(db.execute(erase.text, ("ten_a", 9)), Ok(1));
+        assert_eq!(db.execute(erase.text, ("ten_a", 9)), Ok(0));
+    }
+    let url: Option<String> = db.query_row("SELECT alert_url FROM tenants", (), |row| row.get(0)).expect("a row");
+    assert_eq!(url, None);
 }

@@ -344,6 +344,7 @@ test("a URL that fails is tried five times, and given up", async () => {
     posted.every(({ url }) => url === HOOK),
     "a redirect is not followed",
   );
+  assert.ok(!worker.log.lines.join("\n").includes("a-secret-of-this-test"));
   const [{ post_tries, post_due_ms, posted_ms }] = await notices(own);
   assert.deepEqual([post_tries, post_due_ms, posted_ms], [5, null, null]);
   assert.equal((await mails(own)).length, 1);
