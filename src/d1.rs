@@ -1,6 +1,7 @@
 //! The directory (D1) executes the statements of [`sql`]. Related writes are one batch, every write may be repeated without
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
+pub(crate) mod alerts;
 pub(crate) mod change;
 pub(crate) mod deletions;
 pub(crate) mod keys;

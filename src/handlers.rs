@@ -88,6 +88,7 @@ pub(crate) async fn dispatch(
         Endpoint::ChainsCheck => admin::check_chains(app, &incoming).await?,
         Endpoint::Mailbox => admin::read_mailbox(app).await?,
         Endpoint::OperatorSearch => operators::search(app, &incoming).await?,
+        Endpoint::OperatorAlerts => operators::list_alerts(app).await?,
         Endpoint::MailResend => operators::resend_mail(app, context, &incoming).await?,
         Endpoint::MarkRemove => operators::remove_mark(app, &incoming).await?,
         Endpoint::PersonSessionsEnd => operators::end_sessions(app, &incoming).await?,

@@ -12,6 +12,7 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `alerts` | what owners of tenants and operators are sent beside events |
 //! | `erasure` | what becomes of a tenant whose deletion is due |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
 //! | `dns`, `webcrypto` | TXT records by a resolver over HTTPS; the platform's cryptography |
@@ -60,6 +61,12 @@ pub mod d1 {
     pub mod rows;
     pub mod sql;
 
+    /// Those of alerts.
+    pub mod alerts {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of deletions.
     pub mod deletions {
         pub mod rows;
@@ -79,6 +86,8 @@ pub mod d1 {
     }
 }
 
+#[cfg(target_arch = "wasm32")]
+mod alerts;
 #[cfg(target_arch = "wasm32")]
 mod app;
 #[cfg(target_arch = "wasm32")]

@@ -6,6 +6,7 @@ mod cloudflare;
 mod resend;
 
 use crate::app::App;
+use crate::d1::alerts;
 use crate::d1::deletions;
 use crate::d1::people::rows::MailKind;
 use crate::d1::people::{self, MailEnd, identities, members};
@@ -20,7 +21,9 @@ use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::deletion;
 use x402_core::people::delivery;
 use x402_core::people::invitation::{find_token, shown_inviter};
-use x402_core::people::mail::{MailText, TenantInMail, deletion_mail, invitation_mail, linked_mail, sign_in_mail};
+use x402_core::people::mail::{
+    MailText, TenantInMail, alert_mail, deletion_mail, invitation_mail, linked_mail, sign_in_mail,
+};
 use x402_core::people::sign_in::SignInSecrets;
 use x402_core::settings::mail::MailBackend;
 
@@ -33,7 +36,7 @@ const AGAIN_MAX: u64 = 100;
 ///
 /// # Errors
 /// `MISCONFIGURED` without the binding; `INTERNAL` where the queue does not take it.
-async fn queue(app: &App, mail: MailId) -> Result<(), Fault> {
+pub(crate) async fn queue(app: &App, mail: MailId) -> Result<(), Fault> {
     let message = RawMessageBuilder::new(JsValue::from_str(&mail.to_string()));
     let message = message.build_with_content_type(QueueContentType::Text);
     app.mails()?.send_raw(message).await.map_err(Fault::internal)
@@ -99,6 +102,9 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<Ma
         MailKind::Identity => identities::read_mail(&db, mail)
             .await?
             .map(|row| (row.address.clone(), linked_mail(&row.account(), &row.origin))),
+        MailKind::Alert => alerts::read_mail(&db, mail)
+            .await?
+            .map(|row| (row.address, alert_mail(row.title, &row.text, row.tenant, &row.origin))),
     };
     let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
     let fault = match deliver(app, (&db, mail), &address, &text, now).await {

@@ -127,6 +127,8 @@ pub(crate) async fn erase_some(db: &D1Database, tenant: TenantId) -> Result<bool
         sql::KEYS_ERASE,
         sql::VERIFICATIONS_ERASE,
         sql::EVENTS_ERASE,
+        sql::ALERTS_ERASE,
+        sql::NOTICES_ERASE,
     ] {
         statements.push(statement(db, erase, &[tenant, BoundValue::Number(ROWS_MAX)])?);
     }

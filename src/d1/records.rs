@@ -1,6 +1,7 @@
 //! What ledgers ship to the directory, the periods they close, the registry check's results, and the records that older
 //! builds have shipped.
 
+use super::alerts::{AlertCopy, alert_statement};
 use super::rows::{ListedRecord, OpenPeriod};
 use super::{BoundValue, all, batch, sql, statement};
 use serde_json::value::RawValue;
@@ -11,8 +12,10 @@ use x402_chain::id::{KeyId, TenantId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::registry_check::RegistryCheckOutcome;
 use x402_chain::time::UnixMillis;
+use x402_core::alert::{is_alert, kept_data};
 use x402_core::error::Fault;
 use x402_core::messages::ledger::PageQuery;
+use x402_core::outbox::{OutboxEvent, OutboxEventKind};
 use x402_core::settlement::status::Settlement;
 use x402_core::tenancy::admission::ClosedPeriod;
 
@@ -70,11 +73,20 @@ pub(crate) struct Shipment {
     settlements: Vec<SettlementCopy>,
     usage: Vec<ClosedPeriod>,
     last_used: Vec<(KeyId, UnixMillis)>,
+    alerts: Vec<AlertCopy>,
 }
 
 impl Shipment {
     pub(crate) const fn new(tenant: TenantId, environment: Environment, now: UnixMillis) -> Self {
-        Self { tenant, environment, now, settlements: Vec::new(), usage: Vec::new(), last_used: Vec::new() }
+        Self {
+            tenant,
+            environment,
+            now,
+            settlements: Vec::new(),
+            usage: Vec::new(),
+            last_used: Vec::new(),
+            alerts: Vec::new(),
+        }
     }
 
     pub(crate) fn add_settlement(&mut self, copy: SettlementCopy) {
@@ -89,8 +101,22 @@ impl Shipment {
         self.last_used.push((key, at));
     }
 
+    /// Whether an event is an alert of the tenant.
+    pub(crate) fn is_alert(&self, event: &OutboxEvent) -> bool {
+        matches!(event.kind, OutboxEventKind::Known(kind) if is_alert(kind, self.environment))
+    }
+
+    /// Adds an event's alert, if it is one.
+    pub(crate) fn add_alert(&mut self, event: &OutboxEvent) {
+        let OutboxEventKind::Known(kind) = event.kind else { return };
+        if is_alert(kind, self.environment) {
+            let (subject, data) = (event.subject.clone(), kept_data(kind, event.body.get()));
+            self.alerts.push(AlertCopy { event: event.id, kind, subject, data, at: event.at });
+        }
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.settlements.is_empty() && self.usage.is_empty() && self.last_used.is_empty()
+        self.settlements.is_empty() && self.usage.is_empty() && self.last_used.is_empty() && self.alerts.is_empty()
     }
 }
 
@@ -137,6 +163,9 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
     for (key, at) in &shipment.last_used {
         let key = key.to_string();
         statements.push(statement(db, sql::KEY_USED, &[BoundValue::Ms(*at), tenant, BoundValue::Text(&key)])?);
+    }
+    for alert in &shipment.alerts {
+        statements.push(alert_statement(db, shipment.tenant, alert)?);
     }
     if statements.len() > STATEMENTS_MAX || bytes > SHIPMENT_BYTES_MAX {
         return Err(Fault::internal(format!("a shipment failed: {bytes} bytes in {} statements", statements.len())));

@@ -7,6 +7,7 @@ use worker::D1Database;
 use x402_api::tenant::TenantSettings;
 use x402_chain::id::TenantId;
 use x402_core::error::Fault;
+use x402_core::public_url::PublicUrl;
 use x402_core::verdict::SanctionsPolicy;
 
 /// A tenant's support address and branding as they are stored.
@@ -16,7 +17,13 @@ pub(crate) async fn read_appearance(db: &D1Database, tenant: TenantId) -> Result
 }
 
 /// Changes the settings of the tenant of `made`, and raises its version; `false` where all of them are so already.
-pub(crate) async fn put_settings(db: &D1Database, new: &TenantSettings, made: &Change) -> Result<bool, Fault> {
+/// `sealed_url` is the URL of its alerts, if one is set.
+pub(crate) async fn put_settings(
+    db: &D1Database,
+    new: &TenantSettings,
+    sealed_url: Option<&str>,
+    made: &Change,
+) -> Result<bool, Fault> {
     let branding = new.branding.as_ref().and_then(Option::as_ref).map(serde_json::to_string);
     let branding = branding.transpose().map_err(Fault::internal)?;
     let text = |member: &Option<Option<String>>| member.as_ref().and_then(Option::as_deref).map(str::to_owned);
@@ -32,6 +39,10 @@ pub(crate) async fn put_settings(db: &D1Database, new: &TenantSettings, made: &C
         BoundValue::Maybe(branding.as_deref()),
         BoundValue::Ms(made.at),
         BoundValue::Text(&made.tenant.to_string()),
+        sets(new.alerts.url.is_some()),
+        BoundValue::Maybe(sealed_url),
+        BoundValue::Maybe(new.alerts.url.as_ref().and_then(Option::as_ref).map(PublicUrl::host)),
+        new.alerts.mail.map_or(BoundValue::Maybe(None), sets),
     ];
     change(db, (sql::TENANT_SETTINGS_PUT, &bind), made, Vec::new()).await
 }

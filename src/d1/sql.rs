@@ -318,13 +318,18 @@ statements! {
     /// Binds a tenant; returns what it shows of itself.
     APPEARANCE_OF: AppearanceRow = "SELECT support_address, branding, tier FROM tenants WHERE id = ?";
     /// Binds whether to set the name, name, whether to set the support address, address, sanctions or null, whether to set
-    /// the branding, branding, now, id. Returns a row if something changes.
+    /// the branding, branding, now, id, whether to set the URL of alerts, the URL sealed and its host, and whether alerts are
+    /// mailed or null. Returns a row if something changes; a URL that is set is a change.
     TENANT_SETTINGS_PUT: Present = "UPDATE tenants SET
         company_name = CASE WHEN ?1 = 1 THEN ?2 ELSE company_name END,
         support_address = CASE WHEN ?3 = 1 THEN ?4 ELSE support_address END, sanctions = COALESCE(?5, sanctions),
-        branding = CASE WHEN ?6 = 1 THEN ?7 ELSE branding END, version = version + 1, updated_ms = ?8
+        branding = CASE WHEN ?6 = 1 THEN ?7 ELSE branding END,
+        alert_url = CASE WHEN ?10 = 1 THEN ?11 ELSE alert_url END,
+        alert_host = CASE WHEN ?10 = 1 THEN ?12 ELSE alert_host END, alert_mails = COALESCE(?13, alert_mails),
+        version = version + 1, updated_ms = ?8
         WHERE id = ?9 AND ((?1 = 1 AND company_name IS NOT ?2) OR (?3 = 1 AND support_address IS NOT ?4)
-        OR sanctions <> ?5 OR (?6 = 1 AND branding IS NOT ?7)) RETURNING 1 AS present";
+        OR sanctions <> ?5 OR (?6 = 1 AND branding IS NOT ?7)
+        OR (?10 = 1 AND alert_url IS NOT ?11) OR alert_mails <> ?13) RETURNING 1 AS present";
 
     /// Binds tenant, environment, id; returns the body. The table holds what the builds before 0009 have shipped.
     RECORD_GET: RecordBody = "SELECT body FROM verifications WHERE tenant_id = ? AND environment = ? AND id = ?";

@@ -1,6 +1,7 @@
 //! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
-//! shipping events of the directory, deleting tenants.
+//! shipping events of the directory, deleting tenants, alerts.
 
+use crate::alerts;
 use crate::app;
 use crate::app::App;
 use crate::clients;
@@ -11,7 +12,7 @@ use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use futures_util::future::join3;
+use futures_util::future::join4;
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::network::NETWORKS;
@@ -24,8 +25,10 @@ const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains, and old sessions and mails are deleted.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 /// Every minute, what was lost after an answer is done again: mails are queued, events of the directory shipped. Tenants
-/// whose deletion is due are erased.
+/// whose deletion is due are erased, and alerts are sent.
 const MINUTELY: &str = "* * * * *";
+/// Every five minutes, what operators are alerted to is checked.
+const CHECK_SERVICE: &str = "*/5 * * * *";
 
 /// Ledgers closed in one run: a subrequest or two each, of the platform's 10,000. Those left are closed by the nightly
 /// run.
@@ -40,7 +43,7 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Err(fault) => Err(fault),
     };
     match outcome {
-        Ok(0) if cron == MINUTELY => {}
+        Ok(0) if cron == MINUTELY || cron == CHECK_SERVICE => {}
         Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
         Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
@@ -55,15 +58,19 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             let checked = registry::run_registry_check(&app.settings, &app.db()?, &networks, now).await?.len();
             d1::people::purge(&app.db()?, now).await?;
             d1::proofs::purge_challenges(&app.db()?, now).await?;
+            d1::alerts::purge(&app.db()?, now).await?;
+            alerts::raise_expiring_keys(app, now).await?;
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {
             // No one of them waits for another, or fails with it.
             let shipping = directory_events::carry_on(app, ChangesOf::All, now);
-            let (shipped, queued, deleted) =
-                join3(shipping, mail::queue_again(app, now), erasure::go_on(app, now)).await;
-            Ok(shipped?.saturating_add(queued?).saturating_add(deleted?))
+            let (queueing, alerting) = (mail::queue_again(app, now), alerts::go_on(app, now));
+            let (shipped, queued, deleted, alerted) =
+                join4(shipping, queueing, erasure::go_on(app, now), alerting).await;
+            Ok(shipped?.saturating_add(queued?).saturating_add(deleted?).saturating_add(alerted?))
         }
+        CHECK_SERVICE => alerts::operators::check(app, now).await,
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
     }
 }

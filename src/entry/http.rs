@@ -2,6 +2,7 @@
 //! failed and slow requests.
 
 use super::{operator, visitor};
+use crate::alerts::faults;
 use crate::app;
 use crate::app::App;
 use crate::request::{Client, IncomingRequest, fault_reply};
@@ -21,6 +22,7 @@ use x402_api::problem::ProblemContext;
 use x402_api::target::UrlTarget;
 use x402_api::webhooks::SignatureHeaders;
 use x402_api::{explain, headers};
+use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::access::Access;
@@ -51,7 +53,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         let reply = headers::preflight_reply(cross_origin);
         return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
     }
-    let route = find_route(&method, &place);
+    let (route, mut counts) = (find_route(&method, &place), None);
     let row = route.as_ref().ok().map(|(row, _)| *row);
     let context = Rc::new(context);
     let outgoing: OutgoingResponse = match App::new(env, request_origin) {
@@ -60,7 +62,11 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
             let asked = ProblemContext { origin: &app.origin, path: &place.shown, request_id };
             match route {
                 Ok(route) => match read_request(&mut request, &app, route, (&place, query), (asked, now)).await {
-                    Ok(incoming) => handlers::dispatch(&app, &context, incoming).await,
+                    Ok(incoming) => {
+                        let is_live = incoming.caller.is_some_and(|caller| caller.environment == Environment::Live);
+                        counts = (is_live && incoming.row.endpoint == Endpoint::Verify).then(|| Rc::clone(&app));
+                        handlers::dispatch(&app, &context, incoming).await
+                    }
                     Err(fault) => Err(fault),
                 }
                 .unwrap_or_else(|fault| fault_reply(&fault, asked).into()),
@@ -75,6 +81,9 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         }
     };
     let (status, ms) = (outgoing.status(), app::now().since(now));
+    if let Some(app) = counts.filter(|_| status >= 500) {
+        faults::count(app, &context, now);
+    }
     // A settlement is slow by its nature: it waits for a block.
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
     if status >= 400 || (ms >= SLOW_MS && !waits) {

@@ -3,6 +3,7 @@
 use super::records::RecordPlaces;
 use crate::app;
 use crate::app::App;
+use crate::d1::alerts;
 use crate::d1::change::{Actor, Change};
 use crate::d1::people::{self, operators};
 use crate::mail;
@@ -12,7 +13,8 @@ use worker::{Context, D1Database};
 use x402_api::ApiReply;
 use x402_api::body::invalid;
 use x402_api::operators::{
-    FoundKind, FoundView, MailQueued, MarkRemoved, PersonSessionsEnded, SearchTerm, address_in_path, read_search,
+    FoundKind, FoundView, MailQueued, MarkRemoved, OperatorAlertView, PersonSessionsEnded, SearchTerm, address_in_path,
+    read_search,
 };
 use x402_api::records::ListPage;
 use x402_chain::id::{MailId, PersonId, TenantId, VerificationId};
@@ -34,6 +36,13 @@ pub(super) async fn search(app: &App, incoming: &IncomingRequest) -> Result<ApiR
         let tenant = tenant.ok_or_else(|| invalid("tenant", rule))?;
         data.extend(find_verification(app, incoming, tenant, *id).await?);
     }
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
+}
+
+/// `GET /v1/admin/alerts`.
+pub(super) async fn list_alerts(app: &App) -> Result<ApiReply, Fault> {
+    let open = alerts::operator_alerts(&app.db()?).await?;
+    let data: Vec<OperatorAlertView> = open.into_iter().filter_map(OperatorAlertView::of).collect();
     Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
 }
 

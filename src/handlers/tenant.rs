@@ -1,13 +1,16 @@
 //! `/v1/tenant`: a tenant reads and changes itself.
 
 use super::directory::reload_tenant;
+use crate::alerts::slack;
 use crate::app::App;
 use crate::d1;
 use crate::d1::change::has_unshipped;
-use crate::d1::{deletions, settings};
+use crate::d1::{alerts, deletions, settings};
 use crate::request::IncomingRequest;
 use x402_api::ApiReply;
-use x402_api::tenant::{OwnTenantAlone, OwnTenantView, TenantSettings, branding_view, tenant_settings};
+use x402_api::tenant::{
+    AlertsChange, AlertsView, OwnTenantAlone, OwnTenantView, TenantSettings, branding_view, tenant_settings,
+};
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -35,8 +38,12 @@ pub(super) async fn change_own_tenant(app: &App, incoming: &IncomingRequest) -> 
     }
     if let Some(names) = changed(&new) {
         let made = incoming.change(AuditAction::TenantUpdated, tenant.to_string())?.detail(names);
+        let sealed = match &new.alerts.url {
+            Some(Some(url)) => Some(slack::seal(app, tenant, url).await?),
+            Some(None) | None => None,
+        };
         // The ledgers may not have loaded an equal change before.
-        if settings::put_settings(&db, &new, &made).await? || has_unshipped(&db, tenant).await? {
+        if settings::put_settings(&db, &new, sealed.as_deref(), &made).await? || has_unshipped(&db, tenant).await? {
             reload_tenant(app, incoming, tenant).await?;
         }
     }
@@ -50,6 +57,7 @@ fn changed(new: &TenantSettings) -> Option<String> {
         ("support_address", new.support_address.is_some()),
         ("sanctions", new.sanctions.is_some()),
         ("branding", new.branding.is_some()),
+        ("alerts", new.alerts != AlertsChange::default()),
     ];
     let names: Vec<&str> = members.into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name).collect();
     (!names.is_empty()).then(|| names.join(", "))
@@ -59,6 +67,7 @@ async fn own_tenant(app: &App, id: TenantId) -> Result<OwnTenantView, Fault> {
     let db = app.db()?;
     let (tenant, _) = d1::read_tenant(&db, id).await?;
     let shown = settings::read_appearance(&db, id).await?;
+    let alerts = alerts::read_settings(&db, id).await?;
     let deletion_due_at = deletions::read_deletion(&db, id).await?.and_then(|row| row.deletion.due_at());
     Ok(OwnTenantView {
         id: tenant.id,
@@ -73,6 +82,7 @@ async fn own_tenant(app: &App, id: TenantId) -> Result<OwnTenantView, Fault> {
         sanctions: tenant.sanctions,
         branding: shown.branding.as_ref().map(branding_view),
         branding_shown: branding_shown(shown.tier, shown.branding).is_some(),
+        alerts: AlertsView { mail: alerts.mails, slack_host: alerts.host },
         created_at: tenant.created_at,
     })
 }

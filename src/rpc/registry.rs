@@ -18,7 +18,7 @@ const COPY_MS: u64 = 60_000;
 const AT_ONCE: usize = 5;
 
 /// Whether a chain may be used: its row is proven, or it has passed the check; never if it differs.
-fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
+pub(crate) fn is_chain_on(network: &Network, checks: Option<&RegistryOutcomes>) -> bool {
     match checks.and_then(|checks| checks.get(network.key)) {
         Some(RegistryCheckOutcome::Differs) => false,
         Some(RegistryCheckOutcome::Passed) => true,

@@ -77,6 +77,23 @@ fn is_stale(network: &Network, now: UnixMillis) -> bool {
     FETCHED_AT.with_borrow(|all| all.get(network.key).is_none_or(|at| now.since(*at) >= FRESH_MS))
 }
 
+/// What each signer of a network holds, in the coin's smallest unit; `None` where no provider answered, or the chain
+/// is not reached (`is_reached`), in which case none is asked.
+pub(crate) async fn read_balances(
+    settings: &Settings,
+    network: &'static Network,
+    is_reached: bool,
+) -> Vec<(Address, Option<u128>)> {
+    let signers = signer_addresses(settings, network);
+    if signers.is_empty() || !is_reached {
+        return signers.into_iter().map(|signer| (signer, None)).collect();
+    }
+    let calls: Vec<_> = signers.iter().map(native_balance_call).collect();
+    let facts = rpc::call_all(network, &settings.providers(network), &calls).await;
+    let held = |(signer, call): (Address, &_)| (signer, read_native_balance(network, &facts, call));
+    signers.into_iter().zip(&calls).map(held).collect()
+}
+
 /// Reads the balances of one network's signers.
 async fn fetch_balances(settings: Rc<Settings>, network: &'static Network) {
     let signers = signer_addresses(&settings, network);

@@ -13,6 +13,7 @@
 use std::path::PathBuf;
 use std::sync::LazyLock;
 
+mod alerts;
 mod fixtures;
 mod generated;
 mod links;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::{BoundReference, ClaimUnit};
+use x402_edge::d1::alerts::sql as alerts;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
@@ -471,6 +472,41 @@ fn rows_of_identity_providers_are_read_or_refused() {
     all.row(&[oidc::OIDC_GET, oidc::OIDC_OF_DOMAIN], &row, &["proven_ms", "checked_ms", "due_ms"], &bad);
     all.row(&[oidc::OIDC_PUT, oidc::OIDC_REMOVE, oidc::OIDC_PROVE], &[int(1)], &[], &[]);
     all.assert_all(&[oidc::ALL]);
+}
+
+#[test]
+fn rows_of_alerts_are_read_or_refused() {
+    let mut all = Checked::default();
+    let ten = text(TENANT);
+    let no_tenant = ("tenant_id", text("ten_1"));
+    let waiting = [ten.clone(), text("quota.warning"), int(1), int(2), int(3)];
+    let bad = [no_tenant.clone(), ("oldest_ms", int(-1)), ("last_ms", int(-1)), ("in_day", int(-1))];
+    all.row(&[alerts::ALERTS_WAITING], &waiting, &["last_ms"], &bad);
+    // A kind of another build waits for it.
+    let [ten, _, rest @ ..] = waiting;
+    let other = alerts::ALERTS_WAITING.read([&[ten.clone(), text("quota.doubled")][..], &rest].concat());
+    assert!(other.is_ok_and(|row| row.waiting.is_none()));
+    let event = text("evt_01KB0000000000000000000000");
+    all.row(&[alerts::ALERTS_OF], &[event, text("2026-11"), text("{}")], &[], &[("event_id", text("evt_1"))]);
+    let settings = [int(1), text("v1.a.b"), text("hooks.slack.com")];
+    all.row(&[alerts::ALERT_SETTINGS], &settings, &["alert_url", "alert_host"], &[("alert_mails", int(2))]);
+    all.row(&[alerts::ALERT_RECIPIENTS], &[text("a@b.c")], &[], &[]);
+    let mail = [text("a@b.c"), text("https://x.test"), ten.clone(), text("operator"), text("one")];
+    let bad = [no_tenant.clone(), ("kind", text("quota.reset"))];
+    all.row(&[alerts::NOTICE_MAIL_GET], &mail, &["tenant_id"], &bad);
+    let notice = [text("ntc_01KB0000000000000000000000"), ten.clone(), text("quota.warning"), text("one"), int(0)];
+    let bad = [("id", text("ntc_1")), no_tenant.clone(), ("kind", text("?")), ("post_tries", int(-1))];
+    all.row(&[alerts::NOTICES_TO_POST], &notice, &["tenant_id"], &bad);
+    let key = [text(KEY), ten, text("live"), int(1)];
+    let bad = [("id", text("key_1")), no_tenant, ("environment", text("?")), ("expires_ms", int(-1))];
+    all.row(&[alerts::KEYS_EXPIRING], &key, &[], &bad);
+    all.row(&[alerts::NOTICE_POST_BEGIN, alerts::KEY_EXPIRING_NOTE], &[int(1)], &[], &[]);
+    let kept = [text("signer_low"), text("base 0x1"), text("x"), int(1), int(2), int(3)];
+    let bad = [("first_ms", int(-1)), ("began_ms", int(-1))];
+    all.row(&[alerts::OPERATOR_ALERTS], &kept, &["began_ms", "notified_ms"], &bad);
+    all.row(&[alerts::CHECKS_CHANGED], &[int(1)], &[], &[("changed_ms", int(-1))]);
+    all.row(&[alerts::HOUR_RESULTS], &[int(1), int(2)], &[], &[("faults", int(-1)), ("answered", int(-1))]);
+    all.assert_all(&[alerts::ALL]);
 }
 
 #[test]

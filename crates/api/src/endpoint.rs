@@ -161,6 +161,8 @@ pub enum Endpoint {
     Mailbox,
     /// What there is by an address, a payment or a transaction, and whose it is.
     OperatorSearch,
+    /// What operators are alerted to that is open.
+    OperatorAlerts,
     /// Sends a mail again.
     MailResend,
     /// Lets an address that was marked get mails again.

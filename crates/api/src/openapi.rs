@@ -133,6 +133,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::OperatorSearch => (None, 200, of::<records::ListPage<operators::FoundView>>(make)),
+        Endpoint::OperatorAlerts => (None, 200, of::<records::ListPage<operators::OperatorAlertView>>(make)),
         Endpoint::MailResend => (None, 202, of::<operators::MailQueued>(make)),
         Endpoint::MarkRemove => (None, 200, of::<operators::MarkRemoved>(make)),
         Endpoint::PersonSessionsEnd => (None, 200, of::<operators::PersonSessionsEnded>(make)),
@@ -270,7 +271,8 @@ fn example(endpoint: Endpoint) -> Option<Value> {
         (Endpoint::OwnRecipientPatch, json!({"default_for": "base"})),
         (
             Endpoint::OwnTenantPatch,
-            json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse"}),
+            json!({"company_name": "Example Ltd", "support_address": "help@example.com", "sanctions": "refuse",
+                "alerts": {"slack_url": "https://hooks.slack.com/services/T00/B00/x", "mail": true}}),
         ),
         (
             Endpoint::OidcPut,

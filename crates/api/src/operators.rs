@@ -7,6 +7,7 @@ use serde::Serialize;
 use x402_chain::address::{Address, Family, TxId};
 use x402_chain::id::{SettlementId, TenantId, VerificationId};
 use x402_chain::network::Environment;
+use x402_core::alert::operator::KeptAlert;
 use x402_core::error::{ErrorCode, Fault};
 
 /// The most bytes of what is searched for.
@@ -122,6 +123,32 @@ pub struct FoundView {
     pub state: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
+}
+
+/// Something that is wrong, which operators are alerted to.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct OperatorAlertView {
+    /// `error_rate`, `chain_unreachable`, `signer_low` or `sanctions_stale`.
+    pub kind: &'static str,
+    /// The chain, or the chain and the signer; empty where there is but one.
+    pub subject: String,
+    /// What was found when operators were alerted last.
+    pub detail: String,
+    /// Since when each check has found it, RFC 3339.
+    pub since: String,
+    /// When operators were alerted to it last, RFC 3339.
+    pub alerted_at: String,
+}
+
+impl OperatorAlertView {
+    /// An alert; `None` where it has not begun.
+    #[must_use]
+    pub fn of(alert: KeptAlert) -> Option<Self> {
+        let KeptAlert { kind, subject, detail, first, notified, .. } = alert;
+        let alerted_at = notified?.rfc3339();
+        Some(Self { kind: kind.name(), subject, detail, since: first.rfc3339(), alerted_at })
+    }
 }
 
 /// The answer to `POST /v1/admin/mails/{id}/resend`.

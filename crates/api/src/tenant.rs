@@ -1,10 +1,11 @@
 //! `/v1/tenant`: what a tenant reads and changes of itself.
 
 use crate::admin::{LimitsView, read_company_name, read_email_member};
-use crate::body::{invalid, null_or_object, null_or_value, optional_variant, parse_body};
+use crate::body::{invalid, null_or_object, null_or_value, optional_object, optional_variant, parse_body};
 use serde::{Deserialize, Serialize};
 use x402_core::error::Fault;
 use x402_core::people::deletion::ShownStatus;
+use x402_core::public_url::PublicUrl;
 use x402_core::tenancy::branding::{BRAND_NAME_MAX, BrandName, Branding, Color, LogoUrl};
 use x402_core::tenancy::tier::Tier;
 use x402_core::verdict::SanctionsPolicy;
@@ -28,6 +29,23 @@ pub struct TenantSettingsBody {
     /// The appearance in mails and on pages, replaced as a whole; `null` removes it. Some tiers do not include it.
     #[serde(default, deserialize_with = "null_or_object", skip_serializing_if = "Option::is_none")]
     pub branding: Option<Option<BrandingBody>>,
+    /// How its owners are alerted.
+    #[serde(default, deserialize_with = "optional_object", skip_serializing_if = "Option::is_none")]
+    pub alerts: Option<AlertsBody>,
+}
+
+/// How the owners of a tenant are alerted; an absent member stays unchanged.
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct AlertsBody {
+    /// A Slack-compatible webhook: an `https` URL of a host of the public DNS by its name, without user, port and fragment.
+    /// It is stored encrypted, and only its host is shown; `null` removes it.
+    #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 2_048)))]
+    pub slack_url: Option<Option<String>>,
+    /// Whether owners get mails about alerts.
+    pub mail: Option<bool>,
 }
 
 /// The appearance of a tenant. A member that is absent or `null` is the service's own.
@@ -60,6 +78,17 @@ pub struct TenantSettings {
     pub sanctions: Option<SanctionsPolicy>,
     /// Its appearance; `Some(None)` removes it.
     pub branding: Option<Option<Branding>>,
+    /// How its owners are alerted.
+    pub alerts: AlertsChange,
+}
+
+/// A change of how the owners of a tenant are alerted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AlertsChange {
+    /// The Slack-compatible URL; `Some(None)` removes it.
+    pub url: Option<Option<PublicUrl>>,
+    /// Whether they get mails.
+    pub mail: Option<bool>,
 }
 
 /// Reads `PATCH /v1/tenant`.
@@ -74,7 +103,15 @@ pub fn tenant_settings(body: &[u8]) -> Result<TenantSettings, Fault> {
         support_address: body.support_address.map(|text| text.map(support).transpose()).transpose()?,
         sanctions: body.sanctions,
         branding: body.branding.map(|branding| branding.map(read_branding).transpose()).transpose()?,
+        alerts: read_alerts(body.alerts.unwrap_or_default())?,
     })
+}
+
+fn read_alerts(body: AlertsBody) -> Result<AlertsChange, Fault> {
+    let rule = "must be an https URL of a host of the public DNS by its name, without user, port and fragment";
+    let read = |text: String| PublicUrl::parse(&text).ok_or_else(|| invalid("alerts.slack_url", rule));
+    let url = body.slack_url.map(|text| text.map(read).transpose()).transpose()?;
+    Ok(AlertsChange { url, mail: body.mail })
 }
 
 fn read_branding(body: BrandingBody) -> Result<Branding, Fault> {
@@ -126,8 +163,20 @@ pub struct OwnTenantView {
     pub branding: Option<BrandingBody>,
     /// Whether that appearance is shown: the tier includes it.
     pub branding_shown: bool,
+    /// How its owners are alerted.
+    pub alerts: AlertsView,
     /// When it was created, RFC 3339.
     pub created_at: String,
+}
+
+/// How the owners of a tenant are alerted.
+#[derive(Clone, Debug, Serialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+pub struct AlertsView {
+    /// Whether they get mails.
+    pub mail: bool,
+    /// The host of the Slack-compatible webhook; `null` where none is set. The rest of its URL is a secret.
+    pub slack_host: Option<String>,
 }
 
 /// The answer to `GET` and `PATCH /v1/tenant`.
@@ -167,8 +216,14 @@ mod tests {
             support_address: Some(None),
             sanctions: None,
             branding: Some(None),
+            alerts: AlertsChange::default(),
         };
         assert_eq!(read(&nulls), Ok(removed));
+        let alerts = |body| read(&json!({"alerts": body})).map(|read| read.alerts);
+        assert_eq!(alerts(json!({"slack_url": null})), Ok(AlertsChange { url: Some(None), mail: None }));
+        assert_eq!(alerts(json!({"mail": false})), Ok(AlertsChange { url: None, mail: Some(false) }));
+        let url = alerts(json!({"slack_url": "https://hooks.slack.com/services/T/B/x"})).expect("reads").url.flatten();
+        assert_eq!(url.expect("a URL").host(), "hooks.slack.com");
         let branding = json!({"name": "Ann & Co", "logo_url": "https://a.example/l.png", "primary_color": "#00FFAA"});
         let full = read(&json!({"support_address": "Help@Ann.example", "sanctions": "report", "branding": branding}));
         let full = full.expect("reads");
@@ -192,6 +247,12 @@ mod tests {
             (json!({"branding": {"primary_color": "red"}}), "branding.primary_color"),
             (json!({"branding": {"background_color": "#12345"}}), "branding.background_color"),
             (json!({"branding": {"font": "x"}}), "branding.font"),
+            (json!({"alerts": {"slack_url": "http://hooks.slack.com/x"}}), "alerts.slack_url"),
+            (json!({"alerts": {"slack_url": "https://127.0.0.1/x"}}), "alerts.slack_url"),
+            (json!({"alerts": {"slack_url": ""}}), "alerts.slack_url"),
+            (json!({"alerts": {"mail": "yes"}}), "alerts.mail"),
+            (json!({"alerts": {"sms": true}}), "alerts.sms"),
+            (json!({"alerts": []}), "alerts"),
         ] {
             assert_eq!(read(&wrong), Err(Some(param.to_owned())), "{wrong}");
         }

@@ -157,6 +157,7 @@ ulid_id!(InvitationId "inv_" "An invitation to a tenant; not its token.");
 ulid_id!(DeletionId "del_" "A request to delete a tenant; not its token.");
 ulid_id!(MailId "mail_" "One mail.");
 ulid_id!(EndpointId "whe_" "A webhook endpoint.");
+ulid_id!(NoticeId "ntc_" "What is sent about alerts of one kind, or to operators: mails and a message.");
 ulid_id!(EventId "evt_" "Something that happened to a record after it was answered, or to a tenant.");
 
 impl VerificationId {

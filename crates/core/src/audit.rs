@@ -52,6 +52,7 @@ actions! {
     KeyCreated "key.created" KeyCreated "A key was made; the detail is its environment.";
     KeyRotated "key.rotated" KeyRotated "A key was replaced; the detail is the new key.";
     KeyRevoked "key.revoked" KeyRevoked "A key was revoked; the detail is its environment, and where a leaked one was found.";
+    KeyExpiring "key.expiring" KeyExpiring "A key ends within seven days, or within one; the detail is when.";
     RecipientAdded "recipient.added" RecipientAdded "An address was registered; the detail is its chain.";
     RecipientDefault "recipient.default" TenantUpdated "An address became the default of a chain, the detail.";
     RecipientRetired "recipient.retired" RecipientRetired "An address was retired.";
@@ -85,6 +86,7 @@ impl AuditAction {
     pub const fn is_bounded(self) -> bool {
         match self {
             Self::KeyRevoked
+            | Self::KeyExpiring
             | Self::RecipientRetired
             | Self::InvitationRevoked
             | Self::MemberRemoved
@@ -145,6 +147,7 @@ impl AuditAction {
             | Self::KeyCreated
             | Self::KeyRotated
             | Self::KeyRevoked
+            | Self::KeyExpiring
             | Self::MemberInvited
             | Self::InvitationRevoked
             | Self::MemberJoined

@@ -76,6 +76,7 @@ events! {
     KeyCreated "key.created" Change "A key was made.";
     KeyRotated "key.rotated" Change "A key was replaced by another.";
     KeyRevoked "key.revoked" Change "A key was revoked.";
+    KeyExpiring "key.expiring" Change "A key ends within seven days, or within one; the detail is when.";
     RecipientAdded "recipient.added" Change "An address was registered.";
     RecipientRetired "recipient.retired" Change "An address was retired.";
     MemberInvited "member.invited" Change "A person was invited.";
@@ -97,7 +98,8 @@ impl EventKind {
             | Self::RecipientAdded
             | Self::RecipientRetired
             | Self::TenantUpdated => true,
-            Self::MemberInvited
+            Self::KeyExpiring
+            | Self::MemberInvited
             | Self::MemberJoined
             | Self::MemberRemoved
             | Self::VerificationSucceeded

@@ -8,6 +8,7 @@
 //! 5. It knows no HTTP; it compiles natively and does not see the platform.
 
 pub mod alarm;
+pub mod alert;
 pub mod audit;
 pub mod error;
 pub mod event;

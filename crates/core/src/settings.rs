@@ -1,11 +1,13 @@
 //! The settings: one table, read once. All mistakes are reported together, and none repeats a value.
 
 pub mod mail;
+mod operators;
 pub mod provider;
 pub mod sign_in;
 
 use core::fmt;
 use mail::{MailBackend, MailSettings};
+use operators::OperatorSettings;
 use sha2::{Digest, Sha256};
 use sign_in::{OauthClient, SignInSettings};
 use std::collections::BTreeMap;
@@ -178,6 +180,8 @@ pub const SETTINGS: &[Setting] = &[
     sign_in::GITHUB_ID_ROW,
     sign_in::GITHUB_SECRET_ROW,
     sign_in::DOH_ROW,
+    operators::ALERT_URL_ROW,
+    operators::MAIL_ROW,
 ];
 
 /// A setting that is missing or malformed. It never holds the value itself.
@@ -211,6 +215,7 @@ pub struct Settings {
     public_url: Option<String>,
     mail: MailSettings,
     sign_in: SignInSettings,
+    operators: OperatorSettings,
 }
 
 impl fmt::Debug for Settings {
@@ -273,6 +278,7 @@ impl Settings {
         }
         let mail = MailSettings::read(&get, public_url.is_some(), &mut wrong);
         let sign_in = SignInSettings::read(&get, public_url.is_some(), &mut wrong);
+        let operators = OperatorSettings::read(&get, &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -288,6 +294,7 @@ impl Settings {
                     public_url,
                     mail,
                     sign_in,
+                    operators,
                 })
             }
             (..) => Err(mistakes),
@@ -397,6 +404,18 @@ impl Settings {
     #[must_use]
     pub const fn github(&self) -> Option<&OauthClient> {
         self.sign_in.github.as_ref()
+    }
+
+    /// The Slack-compatible webhook to which operators' alerts are posted.
+    #[must_use]
+    pub fn operator_alert_url(&self) -> Option<&str> {
+        self.operators.alert_url.as_deref()
+    }
+
+    /// The mail address to which operators' alerts are sent.
+    #[must_use]
+    pub fn operator_mail(&self) -> Option<&str> {
+        self.operators.mail.as_deref()
     }
 
     /// The DNS resolver over HTTPS.

@@ -47,9 +47,10 @@ statements! {
         AND (due_ms <= ?1 OR erasing_ms IS NOT NULL) AND erased_ms IS NULL RETURNING 1 AS present";
     /// Binds now and a tenant: its row names nobody, and its address is free.
     TENANT_ERASE: () = "UPDATE tenants SET email = id || '@erased.invalid', company_name = NULL, support_address = NULL,
-        branding = NULL, status = 'cancelled', version = version + 1, updated_ms = ?1 WHERE id = ?2
+        branding = NULL, alert_url = NULL, alert_host = NULL, status = 'cancelled', version = version + 1, updated_ms = ?1
+        WHERE id = ?2
         AND (email <> id || '@erased.invalid' OR company_name IS NOT NULL OR support_address IS NOT NULL
-        OR branding IS NOT NULL OR status <> 'cancelled')";
+        OR branding IS NOT NULL OR alert_url IS NOT NULL OR status <> 'cancelled')";
     /// Binds a tenant and a limit.
     ERASED_MEMBERS: ErasedMember =
         "SELECT person_id FROM members WHERE tenant_id = ? ORDER BY person_id LIMIT ?";
@@ -106,6 +107,10 @@ statements! {
     /// Binds a tenant and a limit: records that an older build has shipped.
     VERIFICATIONS_ERASE: () =
         "DELETE FROM verifications WHERE id IN (SELECT id FROM verifications WHERE tenant_id = ? LIMIT ?)";
+    /// Binds the same: its alerts.
+    ALERTS_ERASE: () = "DELETE FROM alerts WHERE event_id IN (SELECT event_id FROM alerts WHERE tenant_id = ? LIMIT ?)";
+    /// Binds the same: the notices about them.
+    NOTICES_ERASE: () = "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE tenant_id = ? LIMIT ?)";
     /// Binds the same: events of that build.
     EVENTS_ERASE: () = "DELETE FROM events WHERE id IN (SELECT id FROM events WHERE tenant_id = ? LIMIT ?)";
     /// Binds a tenant.

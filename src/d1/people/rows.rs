@@ -392,6 +392,8 @@ pub enum MailKind {
     Deletion,
     /// An account of another service that was linked.
     Identity,
+    /// A notice about alerts.
+    Alert,
 }
 
 /// A mail that is tried.
@@ -415,6 +417,7 @@ impl FromRow for ClaimedMail {
             "invitation" => Some(MailKind::Invitation),
             "deletion" => Some(MailKind::Deletion),
             "identity" => Some(MailKind::Identity),
+            "alert" => Some(MailKind::Alert),
             _ => None,
         })?;
         Ok(Self { kind, tries: row.get()?, created_at: row.get()?, is_marked: row.get()? })

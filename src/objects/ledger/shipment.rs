@@ -33,7 +33,14 @@ impl Batch {
         Ok(id)
     }
 
+    /// Where an event goes: to its month, and where it is an alert to the directory.
+    fn destinations(&self, event: &OutboxEvent) -> Destinations {
+        let months = BTreeSet::from([Period::of(event.id.created_at())]);
+        Destinations { months, directory: self.directory.is_alert(event) }
+    }
+
     fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
+        self.directory.add_alert(&event);
         let body =
             if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
         let event = OutboxEvent { body, ..event };
@@ -184,7 +191,7 @@ impl EntryLoad<'_> {
         let month_of = |id: VerificationId| Period::of(id.created_at());
         let to = match &entry {
             OutboxEntry::Period(_) | OutboxEntry::Settlement(_) => directory(),
-            OutboxEntry::Event(event) => months(&[Period::of(event.id.created_at())]),
+            OutboxEntry::Event(event) => batch.destinations(event),
             // The event that a verification was answered is of its record's month.
             OutboxEntry::Change(RecordChange { event, .. }) => {
                 let event_month = Period::of(event.id.created_at());

@@ -160,6 +160,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::SessionEndAll
         | Endpoint::MemberList
         | Endpoint::OwnRecipientList
+        | Endpoint::OperatorAlerts
         | Endpoint::OwnTenantRead => Vec::new(),
     }
 }

@@ -279,6 +279,13 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         Access::Admin,
         ["Operators", "End all sessions of a person"],
     ),
+    route(
+        Endpoint::OperatorAlerts,
+        Method::Get,
+        "/v1/admin/alerts",
+        Access::Admin,
+        ["Operators", "What is wrong, and since when"],
+    ),
     route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
     route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
     route(

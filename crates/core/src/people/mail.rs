@@ -136,6 +136,16 @@ pub fn linked_mail(account: &LinkedAccount<'_>, origin: &str) -> MailText {
     written(subject, &[&first, known, &unknown], Some(("Open your account", origin)))
 }
 
+/// The mail of a notice: a title, a paragraph for each line of its text, and for a tenant whose it is.
+#[must_use]
+pub fn alert_mail(title: &'static str, text: &str, tenant: Option<TenantId>, origin: &str) -> MailText {
+    let of = tenant.map(|tenant| {
+        format!("This is about the tenant {tenant}. Its owners get these mails, and can turn them off in its settings.")
+    });
+    let paragraphs: Vec<&str> = text.lines().chain(of.as_deref()).collect();
+    written(title, &paragraphs, tenant.and(Some(("Open your account", origin))).filter(|(_, url)| !url.is_empty()))
+}
+
 /// Paragraphs as a mail; the link comes after the first.
 fn written(subject: &'static str, paragraphs: &[&str], link: Option<(&str, &str)>) -> MailText {
     written_in(subject, paragraphs, link, None)
@@ -219,6 +229,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_mail_of_a_notice_has_its_lines_and_names_the_tenant() {
+        let tenant = TenantId([1; 12]);
+        let mail = alert_mail("A title", "One.\n<two>", Some(tenant), "https://x.test");
+        assert_eq!(mail.subject, "A title");
+        assert!(mail.html.contains("<p>&lt;two&gt;</p>"));
+        for body in [&mail.text, &mail.html] {
+            for part in ["One.", &tenant.to_string(), "turn them off", "https://x.test"] {
+                assert!(body.contains(part), "{part}: {body}");
+            }
+        }
+        // Nobody has asked for a page of operators, and a developer's machine may have no address.
+        let mail = alert_mail("A title", "One.", None, "https://x.test");
+        assert_eq!(mail.text, "One.\n\n");
+        assert!(!alert_mail("A title", "One.", Some(tenant), "").text.contains("Open"));
     }
 
     #[test]

@@ -1,0 +1,137 @@
+//! What operators are alerted to. Every five minutes each check finds something wrong, well, or cannot find out; what has
+//! changed is stored with the notice that says so, in one batch.
+
+use super::{mails_to, queue};
+use crate::app;
+use crate::app::App;
+use crate::d1::alerts::{self, CheckChanges, NewNotice};
+use crate::rpc::{registry, signer_balance, trace};
+use crate::{d1, isolate};
+use futures_util::stream::{self, StreamExt};
+use worker::D1Database;
+use x402_chain::id::NoticeId;
+use x402_chain::network::{NETWORKS, Network};
+use x402_chain::reader::min_native_balance;
+use x402_chain::time::UnixMillis;
+use x402_core::alert::operator::{
+    AlertStep, Check, Finding, KeptAlert, OperatorAlert, check_balance, check_error_rate, step,
+};
+use x402_core::error::Fault;
+use x402_core::records::rollup::hour_of;
+use x402_core::sanctions::{ListFreshness, list_freshness};
+
+/// Chains that are asked at the same time: the platform opens six connections.
+const AT_ONCE: usize = 5;
+/// How long after its end an hour is judged: months copy their totals to the directory within minutes.
+const COPIED_MS: u64 = 10 * 60_000;
+const HOUR_MS: u64 = 60 * 60_000;
+
+/// Runs all checks and stores what has changed; returns how many alerts did.
+///
+/// # Errors
+/// Where the directory fails, or another run has changed something meanwhile: the next one begins anew.
+pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let db = app.db()?;
+    let before = alerts::checks_changed(&db).await?;
+    let kept = alerts::operator_alerts(&db).await?;
+    let mut checks = vec![error_rate(&db, now).await?, sanctions(now)];
+    let outcomes = d1::read_checks(&db).await?;
+    let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
+    let of_chains: Vec<Vec<Check>> =
+        stream::iter(on).map(|network| check_chain(app, network)).buffered(AT_ONCE).collect().await;
+    checks.extend(of_chains.into_iter().flatten());
+    // What is not checked any more is not wrong any more.
+    let gone = |open: &&KeptAlert| !checks.iter().any(|check| is_of(open, check));
+    let gone: Vec<Check> = kept.iter().filter(gone).map(as_well).collect();
+    checks.extend(gone);
+
+    let (mut changes, mut lines) = (CheckChanges::default(), Vec::new());
+    for check in &checks {
+        let open = kept.iter().find(|open| is_of(open, check));
+        match step(open, check, now) {
+            AlertStep::Nothing => {}
+            AlertStep::Keep(next, line) => {
+                changes.kept.push(next);
+                lines.extend(line);
+            }
+            AlertStep::End(line) => {
+                changes.ended.extend(open.cloned());
+                lines.extend(line);
+            }
+        }
+    }
+    let changed = changes.kept.len().saturating_add(changes.ended.len());
+    if changed > 0 {
+        store(app, &db, (before, now), (&changes, &lines)).await?;
+    }
+    Ok(changed)
+}
+
+fn is_of(open: &KeptAlert, check: &Check) -> bool {
+    open.kind == check.kind && open.subject == check.subject
+}
+
+fn as_well(open: &KeptAlert) -> Check {
+    Check { kind: open.kind, subject: open.subject.clone(), finding: Finding::Well }
+}
+
+async fn store(
+    app: &App,
+    db: &D1Database,
+    (before, now): (UnixMillis, UnixMillis),
+    (changes, lines): (&CheckChanges, &[String]),
+) -> Result<(), Fault> {
+    let address = app.settings.operator_mail().filter(|_| app.settings.mail().is_some());
+    let mails = mails_to(address.map(str::to_owned).filter(|_| !lines.is_empty()).into_iter(), now)?;
+    let new = NewNotice {
+        id: NoticeId::new(now, app::random()?),
+        text: &lines.join("\n"),
+        at: now,
+        is_posted: app.settings.operator_alert_url().is_some(),
+        mails: &mails,
+        origin: &app.origin,
+    };
+    alerts::put_checks(db, (before, now), changes, (!lines.is_empty()).then_some(&new)).await?;
+    queue(app, &mails).await;
+    Ok(())
+}
+
+const fn whole(kind: OperatorAlert, finding: Finding) -> Check {
+    Check { kind, subject: String::new(), finding }
+}
+
+async fn error_rate(db: &D1Database, now: UnixMillis) -> Result<Check, Fault> {
+    let hour = hour_of(UnixMillis(now.0.saturating_sub(COPIED_MS).saturating_sub(HOUR_MS)));
+    let found = alerts::hour_results(db, hour).await?;
+    Ok(whole(OperatorAlert::ErrorRate, check_error_rate(hour, found.faults, found.answered)))
+}
+
+fn sanctions(now: UnixMillis) -> Check {
+    let finding = match list_freshness(isolate::sanctions().as_deref(), now) {
+        ListFreshness::Current => Finding::Well,
+        ListFreshness::Stale { days } => Finding::Wrong(format!("the list is {days} days old")),
+        ListFreshness::Absent => Finding::Wrong("no list could be read".to_owned()),
+    };
+    whole(OperatorAlert::SanctionsStale, finding)
+}
+
+/// Whether a chain can be reached and our signers on it can pay. Balances of a chain that is not reached are unknown.
+async fn check_chain(app: &App, network: &'static Network) -> Vec<Check> {
+    let (head, _) = trace::fetch_head(&app.settings, network).await;
+    let finding = match head {
+        Some(_) => Finding::Well,
+        None => Finding::Wrong("no provider reports its newest block".to_owned()),
+    };
+    let mut checks = vec![Check { kind: OperatorAlert::ChainUnreachable, subject: network.key.to_owned(), finding }];
+    if network.settle.is_some() {
+        for (signer, held) in signer_balance::read_balances(&app.settings, network, head.is_some()).await {
+            let finding = check_balance(held, min_native_balance(network));
+            checks.push(Check {
+                kind: OperatorAlert::SignerLow,
+                subject: format!("{} {signer}", network.key),
+                finding,
+            });
+        }
+    }
+    checks
+}

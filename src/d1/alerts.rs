@@ -1,0 +1,261 @@
+//! Alerts and notices in the directory. A notice, its mails and the alerts that it names are written in one batch.
+
+#[allow(unreachable_pub, reason = "public natively, for tests")]
+pub mod rows;
+#[allow(unreachable_pub, reason = "public natively, for tests")]
+pub mod sql;
+
+use super::change::{Actor, Change, change};
+use super::{BoundValue, all, batch, no_tenant, result_of, statement};
+use rows::{AlertRecipient, AlertSettings, AlertText, ExpiringKey, HourResults, NoticeMail, NoticeToPost, WaitingRow};
+use worker::{D1Database, D1PreparedStatement};
+use x402_chain::id::{AuditId, EventId, MailId, NoticeId, TenantId};
+use x402_chain::time::{DAY_MS, UnixMillis};
+use x402_core::alert::operator::KeptAlert;
+use x402_core::alert::{AlertRow, day_before};
+use x402_core::audit::AuditAction;
+use x402_core::error::Fault;
+use x402_core::event::EventKind;
+
+/// The most tenants and kinds with alerts that wait which one run looks at.
+const WAITING_MAX: u64 = 500;
+/// The most alerts that one notice names.
+const ALERTS_MAX: u64 = 1_000;
+/// The most owners of a tenant who get mails.
+const RECIPIENTS_MAX: u64 = 20;
+/// The most operators' alerts that are open.
+const OPEN_MAX: u64 = 1_000;
+/// How long notices and their alerts are kept.
+const KEPT_MS: u64 = 30 * DAY_MS;
+
+/// An event that is an alert, as a ledger ships it.
+pub(crate) struct AlertCopy {
+    pub(crate) event: EventId,
+    pub(crate) kind: EventKind,
+    pub(crate) subject: String,
+    /// What its text needs of the event's data.
+    pub(crate) data: String,
+    pub(crate) at: UnixMillis,
+}
+
+/// The statement that writes an alert of a ledger, once.
+pub(super) fn alert_statement(
+    db: &D1Database,
+    tenant: TenantId,
+    alert: &AlertCopy,
+) -> Result<D1PreparedStatement, Fault> {
+    let AlertCopy { event, kind, subject, data, at } = alert;
+    let (event, tenant) = (event.to_string(), tenant.to_string());
+    let [event, tenant, kind, subject, data] =
+        [&event, &tenant, kind.name(), subject.as_str(), data.as_str()].map(BoundValue::Text);
+    statement(db, sql::ALERT_PUT, &[event, tenant, kind, subject, data, BoundValue::Ms(*at)])
+}
+
+/// Tenants and kinds with alerts that wait.
+pub(crate) async fn waiting(db: &D1Database, now: UnixMillis) -> Result<Vec<WaitingRow>, Fault> {
+    all(db, sql::ALERTS_WAITING, &[BoundValue::Ms(day_before(now)), BoundValue::Number(WAITING_MAX)]).await
+}
+
+/// The alerts of a tenant and kind that wait, the oldest first.
+pub(crate) async fn alerts_of(db: &D1Database, tenant: TenantId, row: &AlertRow) -> Result<Vec<AlertText>, Fault> {
+    let tenant = tenant.to_string();
+    let bind = [BoundValue::Text(&tenant), BoundValue::Text(row.kind.name()), BoundValue::Number(ALERTS_MAX)];
+    all(db, sql::ALERTS_OF, &bind).await
+}
+
+/// How a tenant is alerted.
+pub(crate) async fn read_settings(db: &D1Database, tenant: TenantId) -> Result<AlertSettings, Fault> {
+    let rows = all(db, sql::ALERT_SETTINGS, &[BoundValue::Text(&tenant.to_string())]).await?;
+    rows.into_iter().next().ok_or_else(no_tenant)
+}
+
+/// Who gets the mails of a tenant's notices.
+pub(crate) async fn recipients(db: &D1Database, tenant: TenantId) -> Result<Vec<AlertRecipient>, Fault> {
+    let bind = [BoundValue::Text(&tenant.to_string()), BoundValue::Number(RECIPIENTS_MAX)];
+    all(db, sql::ALERT_RECIPIENTS, &bind).await
+}
+
+/// A notice to write.
+pub(crate) struct NewNotice<'a> {
+    pub(crate) id: NoticeId,
+    pub(crate) text: &'a str,
+    pub(crate) at: UnixMillis,
+    /// Whether its message is posted.
+    pub(crate) is_posted: bool,
+    /// Its mails, each with its address.
+    pub(crate) mails: &'a [(MailId, String)],
+    /// The origin of the mails' links.
+    pub(crate) origin: &'a str,
+}
+
+impl NewNotice<'_> {
+    fn due(&self) -> BoundValue<'static> {
+        if self.is_posted { BoundValue::Ms(self.at) } else { BoundValue::Maybe(None) }
+    }
+
+    /// The statements of its mails, which come after that of the notice.
+    fn mails(&self, db: &D1Database) -> Result<Vec<D1PreparedStatement>, Fault> {
+        let notice = self.id.to_string();
+        let put = |(mail, address): &(MailId, String)| {
+            let mail = mail.to_string();
+            let [mail, address, origin, notice] = [&mail, address.as_str(), self.origin, &notice].map(BoundValue::Text);
+            statement(db, sql::NOTICE_MAIL_PUT, &[mail, address, origin, notice, BoundValue::Ms(self.at)])
+        };
+        self.mails.iter().map(put).collect()
+    }
+}
+
+/// Writes a notice about alerts of a tenant and kind, unless the first of them is named by another already.
+pub(crate) async fn put_notice(
+    db: &D1Database,
+    (tenant, row): (TenantId, &AlertRow),
+    alerts: &[EventId],
+    new: &NewNotice<'_>,
+) -> Result<(), Fault> {
+    let ids: Vec<String> = alerts.iter().map(EventId::to_string).collect();
+    let Some(first) = ids.first() else { return Ok(()) };
+    let (id, tenant, all) =
+        (new.id.to_string(), tenant.to_string(), serde_json::to_string(&ids).map_err(Fault::internal)?);
+    let [notice, tenant, kind, text, first] =
+        [&id, &tenant, row.kind.name(), new.text, first.as_str()].map(BoundValue::Text);
+    let bind = [notice, tenant, kind, text, BoundValue::Ms(new.at), new.due(), first];
+    let mut statements = vec![
+        statement(db, sql::NOTICE_PUT, &bind)?,
+        statement(db, sql::ALERTS_NOTICED, &[notice, BoundValue::Text(&all)])?,
+    ];
+    statements.extend(new.mails(db)?);
+    batch(db, statements).await.map(|_| ())
+}
+
+/// What the mail of a notice is made of; `None` where it was sent.
+pub(crate) async fn read_mail(db: &D1Database, mail: MailId) -> Result<Option<NoticeMail>, Fault> {
+    Ok(all(db, sql::NOTICE_MAIL_GET, &[BoundValue::Text(&mail.to_string())]).await?.into_iter().next())
+}
+
+/// Notices whose message is due.
+pub(crate) async fn notices_to_post(db: &D1Database, now: UnixMillis, limit: u64) -> Result<Vec<NoticeToPost>, Fault> {
+    all(db, sql::NOTICES_TO_POST, &[BoundValue::Ms(now), BoundValue::Number(limit)]).await
+}
+
+/// Begins a try to post a notice's message; the next is due at `next`, if it fails. `false` where another has begun it.
+pub(crate) async fn begin_post(
+    db: &D1Database,
+    notice: &NoticeToPost,
+    next: Option<UnixMillis>,
+) -> Result<bool, Fault> {
+    let next = next.map_or(BoundValue::Maybe(None), BoundValue::Ms);
+    let bind = [next, BoundValue::Text(&notice.id.to_string()), BoundValue::Number(notice.tries)];
+    Ok(!all(db, sql::NOTICE_POST_BEGIN, &bind).await?.is_empty())
+}
+
+/// Notes that a notice's message was taken.
+pub(crate) async fn note_posted(db: &D1Database, notice: NoticeId, now: UnixMillis) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&notice.to_string())];
+    result_of(statement(db, sql::NOTICE_POSTED, &bind)?).await.map(|_| ())
+}
+
+/// Keys that end within so many days and of which no alert of as few days was raised.
+pub(crate) async fn expiring_keys(
+    db: &D1Database,
+    days: u64,
+    limit: u64,
+    now: UnixMillis,
+) -> Result<Vec<ExpiringKey>, Fault> {
+    let bind = [now.0, days.saturating_mul(DAY_MS), days, limit].map(BoundValue::Number);
+    all(db, sql::KEYS_EXPIRING, &bind).await
+}
+
+/// Raises the event that a key ends within so many days, once; `false` where it was.
+pub(crate) async fn raise_expiring(
+    db: &D1Database,
+    key: &ExpiringKey,
+    (id, days): (AuditId, u64),
+    now: UnixMillis,
+) -> Result<bool, Fault> {
+    let made = Change {
+        id,
+        tenant: key.tenant,
+        environment: Some(key.environment),
+        actor: Actor::System,
+        action: AuditAction::KeyExpiring,
+        subject: key.id.to_string(),
+        detail: Some(key.expires_at.rfc3339()),
+        ip_prefix: "unknown".to_owned(),
+        user_agent: None,
+        at: now,
+    };
+    let tenant = key.tenant.to_string();
+    let bind = [BoundValue::Number(days), BoundValue::Text(&made.subject), BoundValue::Text(&tenant)];
+    change(db, (sql::KEY_EXPIRING_NOTE, &bind), &made, Vec::new()).await
+}
+
+/// What was wrong at the last check of operators' alerts.
+pub(crate) async fn operator_alerts(db: &D1Database) -> Result<Vec<KeptAlert>, Fault> {
+    let rows = all(db, sql::OPERATOR_ALERTS, &[BoundValue::Number(OPEN_MAX)]).await?;
+    Ok(rows.into_iter().filter_map(|row| row.0).collect())
+}
+
+/// When checks have changed something last; 0 where they never have.
+pub(crate) async fn checks_changed(db: &D1Database) -> Result<UnixMillis, Fault> {
+    Ok(all(db, sql::CHECKS_CHANGED, &[]).await?.into_iter().next().map_or(UnixMillis(0), |row| row.at))
+}
+
+/// What checks change of operators' alerts.
+#[derive(Default)]
+pub(crate) struct CheckChanges {
+    pub(crate) kept: Vec<KeptAlert>,
+    pub(crate) ended: Vec<KeptAlert>,
+}
+
+/// Writes what checks change, with a notice of it if there is one.
+///
+/// # Errors
+/// Where the directory fails, or others have changed something since `before`.
+pub(crate) async fn put_checks(
+    db: &D1Database,
+    (before, now): (UnixMillis, UnixMillis),
+    changes: &CheckChanges,
+    notice: Option<&NewNotice<'_>>,
+) -> Result<(), Fault> {
+    let mut statements = vec![statement(db, sql::CHECKS_CHANGE, &[BoundValue::Ms(before), BoundValue::Ms(now)])?];
+    let time = |at: Option<UnixMillis>| at.map_or(BoundValue::Maybe(None), BoundValue::Ms);
+    for KeptAlert { kind, subject, detail, first, began, notified } in &changes.kept {
+        let [kind, subject, detail] = [kind.name(), subject, detail].map(BoundValue::Text);
+        let bind = [kind, subject, detail, BoundValue::Ms(*first), time(*began), time(*notified)];
+        statements.push(statement(db, sql::OPERATOR_ALERT_PUT, &bind)?);
+    }
+    for KeptAlert { kind, subject, .. } in &changes.ended {
+        statements.push(statement(db, sql::OPERATOR_ALERT_END, &[kind.name(), subject].map(BoundValue::Text))?);
+    }
+    if let Some(new) = notice {
+        let id = new.id.to_string();
+        let bind = [BoundValue::Text(&id), BoundValue::Text(new.text), BoundValue::Ms(new.at), new.due()];
+        statements.push(statement(db, sql::OPERATOR_NOTICE_PUT, &bind)?);
+        statements.extend(new.mails(db)?);
+    }
+    batch(db, statements).await.map(|_| ())
+}
+
+/// Counts verifications that failed in an hour.
+pub(crate) async fn add_faults(db: &D1Database, hour: UnixMillis, number: u64) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(hour), BoundValue::Number(number)];
+    result_of(statement(db, sql::FAULTS_ADD, &bind)?).await.map(|_| ())
+}
+
+/// The verifications of an hour in live.
+pub(crate) async fn hour_results(db: &D1Database, hour: UnixMillis) -> Result<HourResults, Fault> {
+    let rows = all(db, sql::HOUR_RESULTS, &[BoundValue::Ms(hour)]).await?;
+    rows.into_iter().next().ok_or_else(|| Fault::internal("HOUR_RESULTS returned no row"))
+}
+
+/// Deletes notices, their alerts and counts that are older than a month.
+pub(crate) async fn purge(db: &D1Database, now: UnixMillis) -> Result<(), Fault> {
+    let before = UnixMillis(now.0.saturating_sub(KEPT_MS));
+    let (notice, event) = (NoticeId::new(before, [0; 10]).to_string(), EventId::new(before, [0; 10]).to_string());
+    let statements = vec![
+        statement(db, sql::NOTICES_PURGE, &[BoundValue::Text(&notice)])?,
+        statement(db, sql::ALERTS_PURGE, &[BoundValue::Text(&event)])?,
+        statement(db, sql::FAULTS_PURGE, &[BoundValue::Ms(before)])?,
+    ];
+    batch(db, statements).await.map(|_| ())
+}
