@@ -70,10 +70,7 @@ async fn open_session(app: &App, cookies: &Cookies, role: Role, now: UnixMillis)
     if !session.times.is_open(now) {
         return Err(no_session());
     }
-    if session.role < role {
-        let detail = format!("this needs the role '{}'; yours is '{}'", role.name(), session.role.name());
-        return Err(Fault::new(ErrorCode::InsufficientRole, detail));
-    }
+    session.check_role(role)?;
     if session.times.is_to_note(now) {
         people::note_session(&db, session.id, now).await?;
     }
