@@ -56,7 +56,8 @@ pub(super) async fn export(app: &Rc<App>, incoming: &IncomingRequest) -> Result<
         ExportKind::Verifications | ExportKind::Audit => {}
     }
     let too_many = "too many exports run at this time: wait until one has ended";
-    let place = ExportPlace::take(tenant).ok_or_else(|| Fault::new(ErrorCode::RateLimited, too_many).after(10))?;
+    let place = ExportPlace::take(tenant, incoming.now)
+        .ok_or_else(|| Fault::new(ErrorCode::RateLimited, too_many).after(10))?;
     let name = query.form.kind.name();
     let reply = ApiReply { status: 200, content_type: query.form.format.content_type(), body: String::new(), headers };
     let reply =
@@ -169,7 +170,7 @@ impl Export {
         self.next = Next::Rows;
         let mut is_read = false;
         while !is_read {
-            if !self.place.is_held() {
+            if !self.place.is_held(app::now()) {
                 return Err(Fault::internal("the export was idle, and others took its place"));
             }
             self.pages = self.pages.saturating_add(1);

@@ -1,6 +1,5 @@
 //! The exports that run in the isolate. Each holds up to some 20 MiB of the isolate's 128, so that they are few.
 
-use crate::app;
 use std::cell::{Cell, RefCell};
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
@@ -31,8 +30,7 @@ pub(crate) struct ExportPlace {
 
 impl ExportPlace {
     /// A place for another export of a tenant; `None` where too many run.
-    pub(crate) fn take(tenant: TenantId) -> Option<Self> {
-        let now = app::now();
+    pub(crate) fn take(tenant: TenantId, now: UnixMillis) -> Option<Self> {
         RUNNING.with_borrow_mut(|running| {
             let own = running.iter().filter(|export| export.tenant == tenant).count();
             if running.len() >= ALL_MAX || own >= TENANT_MAX {
@@ -50,10 +48,10 @@ impl ExportPlace {
     }
 
     /// Notes that the export is read; whether it still has its place.
-    pub(crate) fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self, now: UnixMillis) -> bool {
         RUNNING.with_borrow_mut(|running| {
             let own = running.iter_mut().find(|export| export.number == self.number);
-            own.map(|export| export.read_at = app::now()).is_some()
+            own.map(|export| export.read_at = now).is_some()
         })
     }
 }

@@ -34,7 +34,7 @@ function download(query, headers) {
           for await (const chunk of response) {
             text += chunk;
             const all = text.split("\n");
-            if (all.length > lines) return { text: all.slice(0, lines).join("\n") + "\n", isWhole: false };
+            if (all.length > lines) return { text: `${all.slice(0, lines).join("\n")}\n`, isWhole: false };
           }
           return { text, isWhole: response.complete };
         } catch {
@@ -114,7 +114,11 @@ async function fill(owner, start) {
     const id = `ver_${ulid(at)}`;
     const reference = FORMULAS[n % FORMULAS.length];
     const error = "x".repeat(700);
-    all.records.push({ id, revision: 0, record: { id, chain: "base", status: "confirmed", error_code: null, amount: "1500000", reference, error } });
+    all.records.push({
+      id,
+      revision: 0,
+      record: { id, chain: "base", status: "confirmed", error_code: null, amount: "1500000", reference, error },
+    });
     if (n % 100 === 0)
       all.events.push({ id: `evt_${ulid(at + 1)}`, kind: "payment.finalized", subject: id, body: { id, reference }, at: at + 1 });
   }
@@ -195,7 +199,7 @@ test("a range is exported, and of another environment nothing", async () => {
     assert.ok(isWhole && isComplete);
     const found = newestFirst(records.slice(100, 2_100).map(({ id }) => id.slice(4)));
     assert.deepEqual(
-      rows.map(({ id, type }) => (type === "payment.finalized" ? [] : id.slice(4))).flat(),
+      rows.flatMap(({ id, type }) => (type === "payment.finalized" ? [] : id.slice(4))),
       found,
       kind,
     );
@@ -259,7 +263,11 @@ test("settlements and the audit log come from the directory, each to whom it is 
   const tenant = owner.session.tenant.id;
   const cookie = (browser) => ({ cookie: [...browser.cookies].map((pair) => pair.join("=")).join("; ") });
   const start = Date.now() - 10 * DAY;
-  const settlements = Array.from({ length: 2_500 }, (_, n) => ({ id: `stl_${ulid(start + n)}`, status: "completed", payer: FORMULAS[n % FORMULAS.length] }));
+  const settlements = Array.from({ length: 2_500 }, (_, n) => ({
+    id: `stl_${ulid(start + n)}`,
+    status: "completed",
+    payer: FORMULAS[n % FORMULAS.length],
+  }));
   await worker.sql(
     `INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
       SELECT value ->> 'id', ?, 'live', 1, 'eip155:8453', 'completed', value, 1 FROM json_each(?)`,
@@ -301,7 +309,12 @@ test("settlements and the audit log come from the directory, each to whom it is 
   const [manage, analytics] = [await keyOf("manage"), await keyOf("analytics")];
   const codeOf = async (kind, key) => (await worker.call("GET", `/v1/export?kind=${kind}&format=csv`, { key })).body?.error_code;
   assert.deepEqual(
-    [await codeOf("audit", manage), await codeOf("audit", analytics), await codeOf("settlements", manage), await codeOf("settlements", analytics)],
+    [
+      await codeOf("audit", manage),
+      await codeOf("audit", analytics),
+      await codeOf("settlements", manage),
+      await codeOf("settlements", analytics),
+    ],
     [undefined, "INSUFFICIENT_SCOPE", "INSUFFICIENT_SCOPE", undefined],
   );
   const email = address();

@@ -62,7 +62,7 @@ pub struct TenantChange {
 }
 
 /// Which events are listed; an absent member does not filter.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Their kinds; none: all kinds.
     pub kinds: Vec<EventKind>,

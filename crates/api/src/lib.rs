@@ -19,6 +19,7 @@ mod csv;
 pub mod deletion;
 pub mod docs;
 pub mod endpoint;
+pub mod event_stream;
 pub mod events;
 pub mod explain;
 pub mod export;

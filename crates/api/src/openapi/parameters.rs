@@ -82,13 +82,14 @@ const fn is_paged(endpoint: Endpoint) -> bool {
 
 /// The parameters of routes that read events, or export them.
 fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
-    if !matches!(endpoint, Endpoint::EventList | Endpoint::EventRead | Endpoint::Export) {
+    let is_listed = matches!(endpoint, Endpoint::EventList | Endpoint::EventStream);
+    if !is_listed && !matches!(endpoint, Endpoint::EventRead | Endpoint::Export) {
         return Vec::new();
     }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
     let about = "For a session: `live` where it is absent. A key reads its own environment.";
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
-    if endpoint == Endpoint::EventList {
+    if is_listed {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
         let about = "Only events about this: an id, an address, or a month.";
@@ -97,6 +98,11 @@ fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
             about,
             json!({"type": "string", "minLength": 1, "maxLength": events::SUBJECT_BYTES_MAX}),
         ));
+    }
+    if endpoint == Endpoint::EventStream {
+        let about = "The id of the last event that you have: the stream goes on after it.";
+        let schema = json!({"type": "string"});
+        all.push(json!({"name": "Last-Event-ID", "in": "header", "description": about, "schema": schema}));
     }
     if endpoint == Endpoint::Export {
         let kinds: Vec<&str> = ExportKind::ALL.iter().map(|kind| kind.name()).collect();
