@@ -229,6 +229,22 @@ test("ten streams are open at a time, and another when one has ended", async () 
   for (const stream of [...all, again]) stream.close();
 });
 
+test("an open stream asks nothing while nothing happens; what happens costs a few calls", async () => {
+  const { verify, open } = await seller();
+  const stream = await open();
+  const lists = async () => (await worker.asks()).list ?? 0;
+  // The ledger's alarm, which notes that the key was used, comes first.
+  await until(() => stream.comments >= 1, "a comment", 30_000);
+  const before = await lists();
+  await until(() => stream.comments >= 2, "another comment", 30_000);
+  assert.equal(await lists(), before);
+  await verify();
+  await stream.has(1);
+  const asked = (await lists()) - before;
+  assert.ok(asked >= 1 && asked <= 2, `${asked} calls`);
+  stream.close();
+});
+
 test("a stream ends with its key, with its session, and after half an hour; a comment keeps it open", async () => {
   const { id, live, verify, open } = await seller();
   const keys = await worker.call("GET", `/v1/admin/tenants/${id}/api-keys`, { admin: true });
