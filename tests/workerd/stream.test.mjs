@@ -30,6 +30,8 @@ const bearer = (key) => ({ authorization: `Bearer ${key}` });
 
 /** A connection, and what has come over it. Messages are read as the HTML Living Standard says (9.2.6). */
 class Stream {
+  /** @type {import("node:http").ClientRequest | undefined} */
+  asked;
   status = 0;
   /** @type {import("node:http").IncomingHttpHeaders} */
   headers = {};
@@ -51,13 +53,14 @@ class Stream {
     const path = `/v1/events/stream?${query}`;
     const sent = { ...headers, ...(last ? { "last-event-id": last } : {}) };
     await new Promise((resolve, reject) => {
-      stream.asked = http({ hostname, port, path, agent: false, headers: sent }, (response) => {
+      const asked = http({ hostname, port, path, agent: false, headers: sent }, (response) => {
         [stream.status, stream.headers] = [Number(response.statusCode), response.headers];
         stream.read(response).then(resolve, reject);
         if (stream.status === 200) resolve(undefined);
       });
-      stream.asked.once("error", reject);
-      stream.asked.end();
+      stream.asked = asked;
+      asked.once("error", reject);
+      asked.end();
     });
     checkDocumented("GET", path, stream.status, stream.body);
     if (stream.status === 200) await until(() => stream.retry > 0, "the first message");
@@ -110,7 +113,7 @@ class Stream {
   }
 
   close() {
-    this.asked.destroy();
+    this.asked?.destroy();
   }
 }
 
