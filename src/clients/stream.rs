@@ -6,6 +6,7 @@ use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::Poll;
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
@@ -16,6 +17,8 @@ use x402_chain::network::Environment;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::MessageHead;
 
+/// The deadline of a call, as of others to a ledger.
+const DEADLINE_MS: u64 = 6_000;
 /// When a client may try again for which there was no room, in seconds.
 const AGAIN_S: u64 = 30;
 
@@ -55,7 +58,12 @@ impl LedgerStream {
             Request::new(&MessageHead::own(None).address("ledger"), Method::Get).map_err(not_streaming)?;
         let set = request.headers_mut().and_then(|headers| headers.set("upgrade", "websocket"));
         set.map_err(not_streaming)?;
-        let response = stub.fetch_with_request(request).await.map_err(not_streaming)?;
+        let asked = pin!(stub.fetch_with_request(request));
+        let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
+        let response = match select(asked, pin!(deadline)).await {
+            Either::Left((response, _)) => response.map_err(not_streaming)?,
+            Either::Right(_) => return Err(not_streaming(format!("no answer in {DEADLINE_MS} ms"))),
+        };
         if response.status_code() == 429 {
             let detail = "too many streams of this tenant and environment are open: close one first";
             return Err(Fault::new(ErrorCode::RateLimited, detail).after(AGAIN_S));

@@ -31,10 +31,10 @@ use x402_core::tenancy::role::Role;
 /// Rows that are read at once.
 const ROWS: usize = 1_000;
 /// The most bytes of events that are read at once, or one event.
-const BYTES: usize = 1_048_576;
-/// The most pages of one answer: each takes some requests to objects and the archive, of which a request may make 10,000.
-/// Four million rows of the usual size.
-const PAGES_MAX: usize = 4_000;
+const BYTES: usize = 2_097_152;
+/// The most pages of one answer: a request may make 10,000 requests to objects, the archive and the directory, and a page
+/// makes up to five.
+const PAGES_MAX: usize = 2_000;
 
 /// `GET /v1/export`.
 pub(super) async fn export(app: &Rc<App>, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {

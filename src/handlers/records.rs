@@ -19,7 +19,7 @@ use x402_core::records::{RecordCopy, archived_from};
 /// The most bytes of a page's records: the largest records, 100 of them, would not fit into the Worker's memory.
 const PAGE_BYTES: usize = 8_388_608;
 /// The same of an export's page, which is read while others are, and sent as one piece.
-const EXPORT_BYTES: usize = 1_048_576;
+const EXPORT_BYTES: usize = 2_097_152;
 /// The most records of the directory that an export reads at once.
 const OLDER_MAX: u32 = 100;
 /// How far the clocks of two machines may be apart.

@@ -32,6 +32,9 @@ const LATE_MS: u64 = 60_000;
 const CLOCKS_MS: u64 = 60_000;
 /// How long a connection lasts; the client connects again then.
 const OPEN_MS: u64 = 1_800_000;
+/// After how many readings a connection ends before that: a request may make 10,000 requests to objects and the directory,
+/// and a reading makes up to six.
+const READS_MAX: u32 = 1_500;
 /// How long after anything was sent a comment is.
 const HEARTBEAT_MS: u64 = 15_000;
 /// How often it is read without news, and the caller is checked.
@@ -72,6 +75,7 @@ pub(super) async fn stream_events(app: &Rc<App>, incoming: IncomingRequest) -> R
         skips: last.is_none(),
         pass: None,
         span: SPAN_MS,
+        reads: 0,
         is_news: true,
         read_at: UnixMillis(0),
         checked_at: now,
@@ -112,6 +116,7 @@ struct EventStream {
     pass: Option<Pass>,
     /// The part of a pass that is read at once, in milliseconds.
     span: u64,
+    reads: u32,
     is_news: bool,
     read_at: UnixMillis,
     checked_at: UnixMillis,
@@ -136,7 +141,7 @@ impl EventStream {
     async fn next_piece(&mut self) -> Option<String> {
         loop {
             let now = app::now();
-            if now >= self.until {
+            if now >= self.until || self.reads >= READS_MAX {
                 return None;
             }
             let read_from = self.read_at.plus(PAUSE_MS);
@@ -184,6 +189,7 @@ impl EventStream {
 
     /// Reads a part of what is new; empty where nothing of it is to be sent.
     async fn read(&mut self, now: UnixMillis) -> Result<String, Fault> {
+        self.reads = self.reads.saturating_add(1);
         let pass = match self.pass {
             Some(pass) => pass,
             None => {
@@ -218,6 +224,9 @@ impl EventStream {
         let is_over = to >= end;
         self.pass = (!is_over).then_some(Pass { next: to, ..pass });
         self.skips &= !is_over;
+        if is_over {
+            self.files = ArchiveFiles::default();
+        }
         let complete = if is_over { pass.shipped_at } else { to.min(pass.shipped_at) };
         let late = UnixMillis(pass.shipped_at.0.saturating_sub(LATE_MS));
         self.complete_to = self.complete_to.max(complete.min(late));
