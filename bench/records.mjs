@@ -1,5 +1,5 @@
-// npm run bench:records [-- --records N] [-- --build FOLDER]: puts records (a million) through a Records object of a local
-// Worker, as a ledger ships them; lists and reads them, archives the month, and reads it from the archive. Prints rates,
+// npm run bench:records [-- --records N] [-- --build FOLDER] [-- --only read|list|export|restore]: puts records (a million) through a Records object of a local
+// Worker, as a ledger ships them; lists, reads and exports them, archives the month, and does the same from the archive. Prints rates,
 // sizes, rows written, the most that the Worker's isolate held at a time (its WebAssembly memory and what lives in V8 after
 // a collection of garbage), and how far workerd's memory grew above an idle one's (which holds SQLite's caches, Miniflare's
 // own Workers and what V8 has not collected yet); fails where a count differs, or where the isolate held too much.
@@ -61,7 +61,7 @@ async function main() {
   const { build } = await import("../scripts/lib/build.mjs");
   process.env.TMPDIR = mkdtempSync(join(existsSync("/dev/shm") ? "/dev/shm" : tmpdir(), "x402-bench-"));
   const count = Number(option("records", 1_000_000));
-  const folder = option("build");
+  const [folder, only] = [option("build"), option("only")];
   if (!folder) await build();
   const mock = await startMock();
   const worker = await startWorker({ vars: { RPC_BASE: mock.url }, inspect: true, ...(folder ? { build: folder } : {}) });
@@ -135,6 +135,10 @@ async function main() {
       );
       if (held.wasm + held.live > ISOLATE_MAX) throw new Error(`${name}: the isolate held ${round(held.wasm + held.live)} MiB`);
     };
+    /** The same of a step that only reads, where it is wanted. */
+    const reading = async (name, act) => {
+      if (!only || name.startsWith(only)) await measure(name, act);
+    };
     /** @type {string[]} */
     const ids = [];
     let bytes = 0;
@@ -183,8 +187,34 @@ async function main() {
       }
       return { done: found };
     };
-    await measure("read by id", () => read(Math.min(500, count)));
-    await measure("list by 100", () => list(Math.ceil(count / 100) + 1));
+    /** Downloads an export; every record must come once, the newest first, and the end must say so. */
+    const exported = async (format) => {
+      const headers = { authorization: `Bearer ${key}` };
+      const { status, body } = await fetch(`${worker.url}/v1/export?format=${format}`, { headers });
+      if (status !== 200 || !body) throw new Error(`an export is answered by ${status}`);
+      const expected = [...ids, answer.id].sort();
+      const start = { csv: 1, ndjson: '{"id":"'.length }[format];
+      let [found, size, rest, last] = [0, 0, "", ""];
+      for await (const chunk of body.pipeThrough(new TextDecoderStream())) {
+        size += chunk.length;
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) {
+          const id = line.slice(start, start + answer.id.length);
+          last = line;
+          if (!id.startsWith("ver_")) continue;
+          if (id !== expected.pop()) throw new Error(`${id} is exported out of turn`);
+          found++;
+        }
+      }
+      if (expected.length) throw new Error(`${expected.length} records are not exported`);
+      if (format === "ndjson" && last !== `{"complete":true,"rows":${found}}`) throw new Error(`the last line is ${last}`);
+      return { done: found, more: `${round(size / 2 ** 20)} MiB` };
+    };
+    await reading("export as NDJSON", () => exported("ndjson"));
+    await reading("export as CSV", () => exported("csv"));
+    await reading("read by id", () => read(Math.min(500, count)));
+    await reading("list by 100", () => list(Math.ceil(count / 100) + 1));
     const total = async () => {
       const rows = [...(await rollups(worker, tenant))].filter(([name]) => name.startsWith("day "));
       return [rows.reduce((sum, [, [count]]) => sum + count, 0), rows.reduce((sum, [, [, amount]]) => sum + BigInt(amount), 0n)];
@@ -216,9 +246,11 @@ async function main() {
     } while (cursor);
     console.log(`archived: ${files} R2 objects, ${round(archivedBytes / 2 ** 20)} MiB, ${round(archivedBytes / count)} bytes a record`);
     // The ledger deletes its own after a week.
-    await measure("read from the archive", () => read(Math.min(100, count)));
-    await measure("list from the archive", () => list(20));
-    await measure("restore", async () => {
+    await reading("read from the archive", () => read(Math.min(100, count)));
+    await reading("list from the archive", () => list(20));
+    await reading("export NDJSON, archive", () => exported("ndjson"));
+    await reading("export CSV, archive", () => exported("csv"));
+    await reading("restore", async () => {
       const { gunzipSync } = await import("node:zlib");
       const expected = new Set([...ids, answer.id]);
       let cursor;

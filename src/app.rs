@@ -148,13 +148,14 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Fault> {
     Ok(bytes)
 }
 
-/// An event's id of this time: of several of one millisecond, each is greater than those before, so that they are listed
-/// in the order in which they happened.
+/// An event's id: of several of one millisecond, each is greater than those before, so that they are listed in the order in
+/// which they happened. Its time is that at which the event is written, which may be long after `began`, when a step or an
+/// alarm has waited for others: whoever reads what is new looks back from the newest id for a bounded time.
 ///
 /// # Errors
 /// `INTERNAL` where the platform has no randomness.
-pub(crate) fn event_id(now: UnixMillis) -> Result<EventId, Fault> {
-    Ok(isolate::note_event(EventId::new(now, random()?)))
+pub(crate) fn event_id(began: UnixMillis) -> Result<EventId, Fault> {
+    Ok(isolate::note_event(EventId::new(now().max(began), random()?)))
 }
 
 /// A request id of this time with new random bits.

@@ -4,7 +4,7 @@ pub(crate) mod events;
 
 use futures_util::StreamExt;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use worker::Bucket;
 use x402_chain::id::VerificationId;
 use x402_chain::time::Period;
@@ -13,9 +13,9 @@ use x402_core::messages::records::{RecordsPage, RecordsQuery};
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind, ArchivedRange};
 use x402_core::records::{RecordCopy, gzip};
 
-/// How a record's line begins, before its id.
+/// How a line begins, before its id.
 const LINE_START: &str = "{\"id\":\"";
-/// The length of a verification's id, `ver_` and 26 letters.
+/// The length of an id, `ver_` or `evt_` and 26 letters.
 const ID_LENGTH: usize = 30;
 /// The most requests for the keys of a month; each returns up to 1,000.
 const LISTS_MAX: usize = 200;
@@ -110,15 +110,46 @@ pub(crate) async fn find(
             let Some(file) = read_file(bucket, &key).await? else { continue };
             for line in gzip::lines(&file) {
                 let line = line?;
-                // A line begins with its id.
-                let id = line.get(LINE_START.len()..LINE_START.len().saturating_add(ID_LENGTH)).unwrap_or_default();
-                if line.starts_with(LINE_START) && wanted.remove(id) {
+                if wanted.remove(id_of(&line)) {
                     found.push(serde_json::from_str(&line).map_err(Fault::internal_json)?);
                 }
             }
         }
     }
     Ok(found)
+}
+
+/// The files of a reader that were read last, one of each kind, as lines: at most 8 MiB each. A reader of page after page
+/// reads each R2 object once.
+#[derive(Default)]
+pub(crate) struct ArchiveFiles(BTreeMap<&'static str, HeldFile>);
+
+/// A file of the archive, the oldest line first.
+#[derive(Default)]
+struct HeldFile {
+    key: String,
+    lines: Vec<String>,
+}
+
+impl ArchiveFiles {
+    /// The lines of an R2 object; none where it does not exist.
+    async fn lines(&mut self, bucket: &Bucket, kind: ArchivedKind, key: String) -> Result<&[String], Fault> {
+        let held = self.0.entry(kind.prefix()).or_default();
+        if held.key != key {
+            // The file of before goes first: both at a time are not needed.
+            *held = HeldFile::default();
+            if let Some(file) = read_file(bucket, &key).await? {
+                let lines = gzip::lines(&file).collect::<Result<_, Fault>>()?;
+                *held = HeldFile { key, lines };
+            }
+        }
+        Ok(&held.lines)
+    }
+}
+
+/// The id that a line begins with; empty where it begins otherwise.
+fn id_of(line: &str) -> &str {
+    line.strip_prefix(LINE_START).and_then(|rest| rest.get(..ID_LENGTH)).unwrap_or_default()
 }
 
 /// A month's records, the newest first.
@@ -130,31 +161,25 @@ pub(crate) async fn page(
     owner: &ArchiveOwner,
     month: Period,
     query: &RecordsQuery,
+    files: &mut ArchiveFiles,
 ) -> Result<RecordsPage, Fault> {
     let before = query.before.map(|id| id.to_string());
+    let is_before = |id: &str| before.as_ref().is_none_or(|before| id < before.as_str());
     let mut all = ranges(bucket, &owner.month(month), ArchivedKind::Records).await?;
-    all.retain(|(_, range)| before.as_ref().is_none_or(|before| range.first < *before));
+    all.retain(|(_, range)| is_before(&range.first));
     all.sort_by(|(_, one), (_, other)| other.first.cmp(&one.first));
     let (mut page, mut bytes) = (RecordsPage::default(), 0_usize);
     for (key, _) in all {
-        let left = query.rows.saturating_sub(page.records.len());
-        if left == 0 {
+        if page.records.len() >= query.rows {
             break;
         }
-        let Some(file) = read_file(bucket, &key).await? else { continue };
         // A file holds the oldest first; its newest are wanted.
-        let mut newest = VecDeque::new();
-        for line in gzip::lines(&file) {
-            let record: RecordCopy = serde_json::from_str(&line?).map_err(Fault::internal_json)?;
-            if query.before.is_some_and(|before| record.id >= before) {
+        let lines = files.lines(bucket, ArchivedKind::Records, key).await?.iter().rev();
+        for line in lines.filter(|line| is_before(id_of(line))) {
+            if page.records.len() >= query.rows {
                 break;
             }
-            newest.push_back(record);
-            if newest.len() > left {
-                newest.pop_front();
-            }
-        }
-        while let Some(record) = newest.pop_back() {
+            let record: RecordCopy = serde_json::from_str(line).map_err(Fault::internal_json)?;
             bytes = bytes.saturating_add(record.record.get().len());
             if bytes > query.bytes && !page.records.is_empty() {
                 page.is_cut = true;

@@ -4,3 +4,4 @@ pub(crate) mod ledger;
 pub(crate) mod penalized;
 pub(crate) mod records;
 pub(crate) mod settler;
+pub(crate) mod stream;

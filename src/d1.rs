@@ -24,8 +24,8 @@ use keys::{KeyToPut, first_key_statement};
 use recipients::{addition_statements, previous_holders, recipient_of, removal_statements};
 pub(crate) use recipients::{create_recipient, list_recipients, next_child, register_first_use, remove_recipient};
 pub(crate) use records::{
-    SettlementCopy, Shipment, close_period, list_records, open_periods, put_checks, put_stuck, read_checks,
-    read_record, read_stuck, write_shipment,
+    SettlementCopy, Shipment, close_period, list_records, list_settlements, open_periods, put_checks, put_stuck,
+    read_checks, read_record, read_stuck, write_shipment,
 };
 pub(crate) use rollups::{read_rollups, write_rollups};
 use rows::{DefaultRow, TenantRow};

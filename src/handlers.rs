@@ -7,6 +7,7 @@ mod audit;
 mod deletion;
 mod directory;
 mod events;
+mod export;
 mod facilitator;
 mod github;
 pub(crate) mod health;
@@ -19,6 +20,7 @@ mod operators;
 mod recipients;
 mod records;
 mod session;
+mod stream;
 mod tenant;
 mod tenant_oidc;
 mod verify;
@@ -66,6 +68,8 @@ pub(crate) async fn dispatch(
         Endpoint::Verification => return account::read_verification(app, &incoming).await,
         Endpoint::EventList => return events::list_events(app, &incoming).await,
         Endpoint::EventRead => return events::read_event(app, &incoming).await,
+        Endpoint::EventStream => return stream::stream_events(app, incoming).await,
+        Endpoint::Export => return export::export(app, &incoming).await,
         Endpoint::Usage => return account::read_usage(app, context, &incoming).await,
         Endpoint::SupportedChains => return account::list_chains(app, context, &incoming).await,
         Endpoint::Whoami => return account::read_whoami(app, &incoming).await,

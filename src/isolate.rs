@@ -1,6 +1,8 @@
 //! What an isolate remembers between requests. All of it is bounded and may be lost at any time; nothing that must be
 //! exact is kept here.
 
+pub(crate) mod exports;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;

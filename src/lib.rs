@@ -127,6 +127,8 @@ mod response;
 #[cfg(target_arch = "wasm32")]
 mod rpc;
 #[cfg(target_arch = "wasm32")]
+mod sessions;
+#[cfg(target_arch = "wasm32")]
 mod turnstile;
 #[cfg(target_arch = "wasm32")]
 mod webcrypto;

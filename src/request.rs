@@ -51,6 +51,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) now: UnixMillis,
     /// The headers about a webhook's signature; empty on other routes.
     pub(crate) signature: SignatureHeaders,
+    /// The header `Last-Event-ID`, unchecked.
+    pub(crate) last_event_id: Option<String>,
     /// Aborts when the client disconnects.
     pub(crate) signal: web_sys::AbortSignal,
     /// The key that manages its tenant, once its ledger has accepted it; `None` on other routes, and beside a session.

@@ -2,12 +2,14 @@
 
 use crate::clients::ledger::LedgerResponse;
 use crate::platform::headers::{headers_object, response_init};
+use futures_util::stream::Stream;
 use wasm_bindgen::JsCast;
 use worker::web_sys;
 use worker::{Response, ResponseBody};
 use x402_api::headers::CrossOrigin;
 use x402_api::{ApiReply, headers};
 use x402_chain::id::RequestId;
+use x402_core::error::Fault;
 
 /// A handler's answer.
 pub(crate) enum OutgoingResponse {
@@ -15,6 +17,22 @@ pub(crate) enum OutgoingResponse {
     Own(ApiReply),
     /// A ledger's complete reply, which is sent unchanged.
     Ledger(LedgerResponse),
+    /// Status and headers of an answer whose body is made while it is sent.
+    Stream(ApiReply, web_sys::ReadableStream),
+}
+
+/// A body that is made piece by piece, each when the client has room for it. An error ends the connection without the end
+/// of the body, so that the client can tell it from a complete one.
+///
+/// # Errors
+/// `INTERNAL` where the platform refuses it.
+pub(crate) fn body_of(
+    pieces: impl Stream<Item = worker::Result<Vec<u8>>> + 'static,
+) -> Result<web_sys::ReadableStream, Fault> {
+    match Response::from_stream(pieces).map_err(Fault::internal)?.body() {
+        ResponseBody::Stream(stream) => Ok(stream.clone()),
+        ResponseBody::Empty | ResponseBody::Body(_) => Err(Fault::internal("a stream became no stream")),
+    }
 }
 
 impl From<ApiReply> for OutgoingResponse {
@@ -33,7 +51,7 @@ impl OutgoingResponse {
     /// The HTTP status code.
     pub(crate) fn status(&self) -> u16 {
         match self {
-            Self::Own(reply) => reply.status,
+            Self::Own(reply) | Self::Stream(reply, _) => reply.status,
             Self::Ledger(response) => response.status(),
         }
     }
@@ -54,6 +72,8 @@ impl OutgoingResponse {
                 Self::Own(reply)
             }
             Self::Ledger(passed) => Self::Ledger(passed.always_ok()?),
+            // A stream is an answer, and no fault.
+            Self::Stream(reply, body) => Self::Stream(reply, body),
         })
     }
 
@@ -73,6 +93,12 @@ impl OutgoingResponse {
                 let request_id = request_id.to_string();
                 let init = response_init(reply.status, headers::sent_headers(&reply, &request_id, cross_origin))?;
                 Ok(web_sys::Response::new_with_opt_str_and_init(body, &init)?)
+            }
+            Self::Stream(reply, body) => {
+                let request_id = request_id.to_string();
+                let init = response_init(reply.status, headers::sent_headers(&reply, &request_id, cross_origin))?;
+                let body = (!head).then_some(&body);
+                Ok(web_sys::Response::new_with_opt_readable_stream_and_init(body, &init)?)
             }
             Self::Ledger(response) => {
                 let response = response.into_response()?;

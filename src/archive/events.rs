@@ -1,7 +1,7 @@
 //! Events of months that the objects hold no more: those that were stored, and those that records say.
 
-use super::{ranges, read_file};
-use std::collections::{BTreeMap, VecDeque};
+use super::{ArchiveFiles, ranges, read_file};
+use std::collections::BTreeMap;
 use worker::Bucket;
 use x402_chain::id::{EventId, VerificationId};
 use x402_chain::time::Period;
@@ -69,12 +69,13 @@ pub(crate) async fn page(
     owner: &ArchiveOwner,
     month: Period,
     query: &EventsQuery,
+    files: &mut ArchiveFiles,
 ) -> Result<EventsPage, Fault> {
-    let mut pages = vec![newest(bucket, owner, month, (ArchivedKind::Events, query)).await?];
+    let mut pages = vec![newest(bucket, owner, month, (ArchivedKind::Events, query), files).await?];
     match query.deriving_records() {
         DerivingRecords::None => {}
         DerivingRecords::One(_) | DerivingRecords::All => {
-            pages.push(newest(bucket, owner, month, (ArchivedKind::Records, query)).await?);
+            pages.push(newest(bucket, owner, month, (ArchivedKind::Records, query), files).await?);
         }
     }
     let (all, floor) = merge(pages);
@@ -90,6 +91,7 @@ async fn newest(
     owner: &ArchiveOwner,
     month: Period,
     (kind, query): (ArchivedKind, &EventsQuery),
+    files: &mut ArchiveFiles,
 ) -> Result<EventsPage, Fault> {
     let (before, from) = match (kind, query.deriving_records()) {
         // Nothing but one record says a wanted event.
@@ -109,26 +111,30 @@ async fn newest(
             return Ok(page);
         }
         read = read.saturating_add(1);
-        let Some(file) = read_file(bucket, &key).await? else { continue };
         // A file holds the oldest first; its newest are wanted.
-        let mut found = VecDeque::new();
-        for line in gzip::lines(&file) {
-            let event = read_line(kind, &line?)?;
-            if !query.holds(event.id) || !query.is_wanted(&event.kind, &event.subject) {
+        let mut found = Vec::new();
+        for line in files.lines(bucket, kind, key).await?.iter().rev() {
+            if !is_before(super::id_of(line)) {
                 continue;
             }
-            found.push_back(event);
-            if found.len() > left {
-                found.pop_front();
+            let event = read_line(kind, line)?;
+            if query.from.is_some_and(|from| event.id < from) {
+                break;
+            }
+            if query.holds(event.id) && query.is_wanted(&event.kind, &event.subject) {
+                found.push(event);
+            }
+            if found.len() >= left {
+                break;
             }
         }
-        // Where the file held more than that, the last of these is where the page ends.
-        page.floor = match found.front() {
+        // Where the file may hold more than that, the last of these is where the page ends.
+        page.floor = match found.last() {
             Some(event) if found.len() >= left => Some(event.id),
             _ => id_of(kind, &range.first),
         };
         bytes = found.iter().fold(bytes, |sum, event| sum.saturating_add(event.body.get().len()));
-        page.events.extend(found.into_iter().rev());
+        page.events.append(&mut found);
     }
     if page.events.len() <= query.rows {
         page.floor = None;

@@ -41,7 +41,16 @@ fn ledger_name(tenant: TenantId, environment: Environment) -> String {
     format!("{tenant}:{}", environment.name())
 }
 
-fn ledger_stub(app: &App, tenant: TenantId, environment: Environment, region: Option<&str>) -> Result<Stub, Fault> {
+/// The ledger of a tenant and an environment.
+///
+/// # Errors
+/// `MISCONFIGURED` where the binding is missing; `LEDGER_UNAVAILABLE`.
+pub(super) fn ledger_stub(
+    app: &App,
+    tenant: TenantId,
+    environment: Environment,
+    region: Option<&str>,
+) -> Result<Stub, Fault> {
     let ledgers = app.ledgers()?;
     let name = ledger_name(tenant, environment);
     match region {

@@ -57,6 +57,29 @@ pub(crate) async fn list_records(
     rows.into_iter().map(read).collect()
 }
 
+/// Settlements before an id, from another on, the newest first: id and JSON text.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn list_settlements(
+    db: &D1Database,
+    (tenant, environment): (TenantId, Environment),
+    (before, from): (Option<&str>, &str),
+    limit: u64,
+) -> Result<Vec<(String, String)>, Fault> {
+    let tenant = tenant.to_string();
+    let bind = [
+        BoundValue::Text(&tenant),
+        BoundValue::Text(environment.name()),
+        // Greater than every id, for the first page.
+        BoundValue::Text(before.unwrap_or("stl_a")),
+        BoundValue::Text(from),
+        BoundValue::Number(limit),
+    ];
+    let rows = all(db, sql::SETTLEMENTS_BEFORE, &bind).await?;
+    Ok(rows.into_iter().map(|row: ListedRecord| (row.id, row.body)).collect())
+}
+
 /// A settlement as it is shipped.
 pub(crate) struct SettlementCopy {
     pub(crate) settlement: Settlement,

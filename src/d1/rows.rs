@@ -367,11 +367,11 @@ impl FromRow for RecordBody {
     }
 }
 
-/// A record as it is listed.
+/// A record or a settlement as it is listed.
 pub struct ListedRecord {
-    /// `ver_…`.
+    /// `ver_…` or `stl_…`.
     pub id: String,
-    /// The answer, as JSON.
+    /// As it is answered, JSON.
     pub body: String,
 }
 

@@ -352,6 +352,10 @@ statements! {
         "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
         revision = excluded.revision WHERE excluded.revision > settlements.revision";
+    /// Binds tenant, environment, two ids and a limit; returns settlements before the first, from the second on, the newest
+    /// first.
+    SETTLEMENTS_BEFORE: ListedRecord = "SELECT id, body FROM settlements
+        WHERE tenant_id = ? AND environment = ? AND id < ? AND id >= ? ORDER BY id DESC LIMIT ?";
     /// Binds tenant, environment, period, verifications, requests, now; totals never shrink.
     USAGE_PUT: () = "INSERT INTO period_usage (tenant_id, environment, period, verifications, requests, updated_ms)
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (tenant_id, environment, period) DO UPDATE SET

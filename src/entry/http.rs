@@ -137,7 +137,7 @@ async fn read_request(
     let user_agent = if is_operators || row.access.reads_cookie() { header("user-agent") } else { None };
     let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_MAX).collect());
     let client = Client { address: header("cf-connecting-ip"), user_agent };
-    let idempotency_key = header("idempotency-key");
+    let (idempotency_key, last_event_id) = (header("idempotency-key"), header("last-event-id"));
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
     let signature = match row.endpoint == Endpoint::ResendWebhook {
@@ -183,6 +183,7 @@ async fn read_request(
         request_id: asked.request_id,
         now,
         signature,
+        last_event_id,
         signal: request.inner().signal(),
         client,
         managing_key: None,

@@ -1,9 +1,8 @@
 //! Requests of browsers: cookies, the page that makes the request, the session.
 
 use crate::app::App;
-use crate::d1::people;
-use crate::d1::people::rows::SessionRow;
 use crate::request::Visitor;
+use crate::sessions::{no_session, open_session};
 use worker::Headers;
 use x402_api::cookies::Cookies;
 use x402_api::endpoint::RouteRow;
@@ -11,7 +10,6 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::people::origin::RequestSource;
 use x402_core::tenancy::access::KeyScope;
-use x402_core::tenancy::role::Role;
 
 /// Headers that carry a key: beside one of them no cookie counts.
 const KEY_HEADERS: [&str; 4] = ["authorization", "x-api-key", "x-secret-key", "x-admin-key"];
@@ -48,34 +46,10 @@ pub(super) async fn read_visitor(
     Ok(Visitor { cookies, session, is_navigation, is_own_page })
 }
 
-fn no_session() -> Fault {
-    Fault::new(
-        ErrorCode::InvalidSession,
-        "sign in: there is no session, or it has ended; a key takes no session's place here",
-    )
-}
-
 fn no_manager(scope: KeyScope) -> Fault {
     let wanted = match scope {
         KeyScope::Only(scope) => format!("an API key with the scope '{}'", scope.name()),
         KeyScope::Any => "an API key".to_owned(),
     };
     Fault::new(ErrorCode::InvalidApiKey, format!("send {wanted}, or sign in: there is neither"))
-}
-
-async fn open_session(app: &App, cookies: &Cookies, role: Role, now: UnixMillis) -> Result<SessionRow, Fault> {
-    let secret = cookies.session.ok_or_else(no_session)?;
-    let db = app.db()?;
-    let session = people::read_session(&db, &secret).await?.ok_or_else(no_session)?;
-    if !session.times.is_open(now) {
-        return Err(no_session());
-    }
-    if session.role < role {
-        let detail = format!("this needs the role '{}'; yours is '{}'", role.name(), session.role.name());
-        return Err(Fault::new(ErrorCode::InsufficientRole, detail));
-    }
-    if session.times.is_to_note(now) {
-        people::note_session(&db, session.id, now).await?;
-    }
-    Ok(session)
 }

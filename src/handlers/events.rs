@@ -4,6 +4,7 @@
 use super::account::call_own_ledger;
 use crate::app::App;
 use crate::archive;
+use crate::archive::ArchiveFiles;
 use crate::clients::ledger::call_ledger;
 use crate::clients::records::RecordsClient;
 use crate::directory_events;
@@ -13,7 +14,8 @@ use std::collections::BTreeMap;
 use x402_api::ApiReply;
 use x402_api::events::{EventFilter, EventView, read_environment, read_event_filter};
 use x402_api::records::{ListPage, read_page_query};
-use x402_chain::id::EventId;
+use x402_chain::id::{EventId, TenantId};
+use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{LedgerMessage, LedgerReply};
@@ -38,7 +40,8 @@ pub(super) async fn list_events(app: &App, incoming: &IncomingRequest) -> Result
     };
     let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1);
     let before = page.before.as_deref().and_then(EventId::parse);
-    let found = places.list(&filter, before, wanted).await?;
+    let files = &mut ArchiveFiles::default();
+    let found = places.list(&filter, before, (wanted, PAGE_BYTES), files).await?;
     let ListPage { data, next_cursor } = ListPage::of(found.events, page.limit, |event| event.id.to_string());
     let next_cursor = next_cursor.or_else(|| found.floor.map(|floor| floor.to_string()));
     let environment = places.client.owner.environment;
@@ -63,7 +66,36 @@ pub(super) async fn read_event(app: &App, incoming: &IncomingRequest) -> Result<
 }
 
 /// Headers of the rate windows.
-type RateHeaders = Vec<(&'static str, String)>;
+pub(super) type RateHeaders = Vec<(&'static str, String)>;
+
+/// Whether a request may read what has happened to its tenant.
+pub(super) enum Admitted {
+    /// It may, of this tenant; the ledger has shipped what it holds.
+    Reader(TenantId, RateHeaders),
+    /// The ledger has refused its key.
+    Refused(OutgoingResponse),
+}
+
+/// Checks who asks, and makes the ledger ship what it holds of an environment.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(super) async fn admit(app: &App, incoming: &IncomingRequest, environment: Environment) -> Result<Admitted, Fault> {
+    let Some(caller) = incoming.caller else {
+        let tenant = incoming.session()?.tenant;
+        let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
+        let response = call_ledger(app, &envelope, None).await?;
+        if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
+            return Ok(Admitted::Reader(tenant, RateHeaders::new()));
+        }
+        return Ok(Admitted::Refused(response.into_answer()?.into()));
+    };
+    let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
+    if response.is_done() {
+        return Ok(Admitted::Reader(caller.tenant, response.rates()));
+    }
+    Ok(Admitted::Refused(response.into_answer()?.into()))
+}
 
 /// What a request for events may read.
 enum Opened<'a> {
@@ -74,38 +106,31 @@ enum Opened<'a> {
 }
 
 /// Where a tenant's events are.
-struct EventPlaces<'a> {
+pub(super) struct EventPlaces<'a> {
     app: &'a App,
     client: RecordsClient,
     now: UnixMillis,
 }
 
 impl<'a> EventPlaces<'a> {
+    /// The places of an owner's events.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where a binding is missing.
+    pub(super) fn of(app: &'a App, owner: ArchiveOwner, now: UnixMillis) -> Result<Self, Fault> {
+        Ok(Self { app, client: RecordsClient { namespace: app.records()?, owner }, now })
+    }
+
     /// Checks who asks, and makes the ledger and the directory ship what they hold.
     async fn open(app: &'a App, incoming: &IncomingRequest) -> Result<Opened<'a>, Fault> {
         let own = incoming.caller.map(|caller| caller.environment);
         let environment = read_environment(&incoming.query, own)?;
-        let (tenant, headers) = match incoming.caller {
-            Some(caller) => {
-                let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
-                if !response.is_done() {
-                    return Ok(Opened::Refused(response.into_answer()?.into()));
-                }
-                (caller.tenant, response.rates())
-            }
-            None => {
-                let tenant = incoming.session()?.tenant;
-                let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
-                let response = call_ledger(app, &envelope, None).await?;
-                if !matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
-                    return Ok(Opened::Refused(response.into_answer()?.into()));
-                }
-                (tenant, RateHeaders::new())
-            }
+        let (tenant, headers) = match admit(app, incoming, environment).await? {
+            Admitted::Reader(tenant, headers) => (tenant, headers),
+            Admitted::Refused(refusal) => return Ok(Opened::Refused(refusal)),
         };
         directory_events::ship_of(app, tenant, incoming.now).await?;
-        let client = RecordsClient { namespace: app.records()?, owner: ArchiveOwner { tenant, environment } };
-        Ok(Opened::Places(Self { app, client, now: incoming.now }, headers))
+        Ok(Opened::Places(Self::of(app, ArchiveOwner { tenant, environment }, incoming.now)?, headers))
     }
 
     /// Whether a month may be archived. Its object is asked before the archive: it deletes only what the archive has.
@@ -123,8 +148,18 @@ impl<'a> EventPlaces<'a> {
         Ok(merge_one(here, there))
     }
 
-    /// So many events before an id, or all there are, the newest first; from the floor on none is missing.
-    async fn list(&self, filter: &EventFilter, before: Option<EventId>, wanted: usize) -> Result<EventsPage, Fault> {
+    /// So many events before an id, or all there are, the newest first; from the floor on none is missing. `wanted` and
+    /// `bytes_max` bound the page.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE` where a place cannot be read.
+    pub(super) async fn list(
+        &self,
+        filter: &EventFilter,
+        before: Option<EventId>,
+        (wanted, bytes_max): (usize, usize),
+        files: &mut ArchiveFiles,
+    ) -> Result<EventsPage, Fault> {
         let until = filter.to.map(|to| EventId::new(to, [0; 10]));
         let before = [before, until].into_iter().flatten().min();
         let from = filter.least_id();
@@ -141,8 +176,8 @@ impl<'a> EventPlaces<'a> {
             }
             let (kinds, subject) = (kinds.clone(), filter.subject.clone());
             let rows = wanted.saturating_sub(events.len());
-            let query = EventsQuery { before, from, kinds, subject, rows, bytes: PAGE_BYTES.saturating_sub(bytes) };
-            let (found, floor) = self.list_month(month, query).await?;
+            let query = EventsQuery { before, from, kinds, subject, rows, bytes: bytes_max.saturating_sub(bytes) };
+            let (found, floor) = self.list_month(month, query, files).await?;
             for event in found.into_values().rev().take(rows) {
                 bytes = bytes.saturating_add(event.body.get().len());
                 events.push(event);
@@ -160,10 +195,11 @@ impl<'a> EventPlaces<'a> {
         &self,
         month: Period,
         query: EventsQuery,
+        files: &mut ArchiveFiles,
     ) -> Result<(BTreeMap<EventId, EventCopy>, Option<EventId>), Fault> {
         let mut pages = vec![self.client.page_events(month, query.clone()).await?];
         if self.may_be_archived(month) {
-            pages.push(archive::events::page(&self.app.archive()?, &self.client.owner, month, &query).await?);
+            pages.push(archive::events::page(&self.app.archive()?, &self.client.owner, month, &query, files).await?);
         }
         Ok(merge(pages))
     }

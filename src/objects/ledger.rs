@@ -20,6 +20,7 @@ mod shipment;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 mod store;
+mod streams;
 mod verify;
 
 use crate::app;
@@ -32,7 +33,7 @@ use reply::LedgerOutput;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use store::LedgerStore;
-use worker::{DurableObject, Env, Request, Response, State, durable_object};
+use worker::{DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, durable_object};
 use x402_api::headers;
 use x402_api::headers::CrossOrigin;
 use x402_api::problem::ProblemContext;
@@ -125,6 +126,8 @@ pub struct TenantLedger {
     outbox_after: Cell<i64>,
     /// How far tables were walked to delete what has expired.
     purge: RefCell<purge::PurgeWalks>,
+    /// Whether streams were woken since one of them has read.
+    streams_woken: Cell<bool>,
 }
 
 impl DurableObject for TenantLedger {
@@ -133,11 +136,15 @@ impl DurableObject for TenantLedger {
         let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
         let outbox_after = Cell::new(FRONT);
         let working = Working::default();
-        Self { state, env, memory, alarm_at, opened, working, parked_returned, outbox_after, purge }
+        let streams_woken = Cell::new(false);
+        Self { state, env, memory, alarm_at, opened, working, parked_returned, outbox_after, purge, streams_woken }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let now = app::now();
+        if request.headers().get("upgrade")?.is_some() {
+            return self.accept_stream();
+        }
         let head = MessageHead::read(request.inner().url().as_str());
         let body = request.text().await?;
         match serde_json::from_str::<LedgerEnvelope>(&body) {
@@ -145,6 +152,9 @@ impl DurableObject for TenantLedger {
                 let asked =
                     ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
                 let output = self.handle_message(&envelope, (now, head.deadline)).await;
+                if envelope.message.makes_news() {
+                    self.wake_streams();
+                }
                 let output = output.unwrap_or_else(|fault| fault_reply(&fault, asked).into());
                 let reply = output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked));
                 // A message without its route's access is a key's.
@@ -162,7 +172,23 @@ impl DurableObject for TenantLedger {
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.run_alarm().await;
+        self.wake_streams();
         Response::empty()
+    }
+
+    /// A Worker that streams sends nothing.
+    async fn websocket_message(&self, _: WebSocket, _: WebSocketIncomingMessage) -> worker::Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_close(&self, socket: WebSocket, _: usize, _: String, _: bool) -> worker::Result<()> {
+        // The platform may have closed it by itself.
+        let _ = socket.close(Some(1000), Some(""));
+        Ok(())
+    }
+
+    async fn websocket_error(&self, _: WebSocket, _: worker::Error) -> worker::Result<()> {
+        Ok(())
     }
 }
 
@@ -204,9 +230,13 @@ impl TenantLedger {
             }
             LedgerMessage::Payees { key, wanted, off } => self.answer_payees(envelope.present(key), wanted, off, now),
             LedgerMessage::Record { key, id } => self.answer_record(envelope.present(key), *id, now),
-            LedgerMessage::List { key } => self.answer_list(envelope.present(key), now).await,
+            LedgerMessage::List { key } => {
+                self.note_read();
+                self.answer_list(envelope.present(key), now).await
+            }
             // A request of a session reads the months next, and a timed job closes a period.
             LedgerMessage::Flush => {
+                self.note_read();
                 let wanted = if envelope.access.is_some() { ship::Flushed::Records } else { ship::Flushed::Usage };
                 self.flush(now, wanted).await
             }

@@ -329,7 +329,7 @@ fn rows_of_the_directory_are_read_or_refused() {
     check_keys(&mut all);
     check_recipients(&mut all);
     all.row(&[directory::RECORD_GET], &[text("{}")], &[], &[]);
-    all.row(&[directory::RECORDS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
+    all.row(&[directory::RECORDS_BEFORE, directory::SETTLEMENTS_BEFORE], &[text("ver_1"), text("{}")], &[], &[]);
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
     all.row(&[directory::ROLLUPS_OF_DAY], &total, &[], &[("amount", text("1.5")), ("count", int(-1))]);
     let bad = [("tenant_id", text("ten_1")), ("environment", text("prod"))];

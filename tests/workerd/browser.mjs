@@ -53,7 +53,10 @@ export class Browser {
     return new Promise((resolve, reject) => {
       // `fetch` would not send these headers.
       const asked = http({ hostname, port, path, method, agent: false, headers: sent }, async (response) => {
-        const whole = Buffer.concat(await response.toArray()).toString();
+        const isStream = response.headers["content-type"] === "text/event-stream";
+        // A stream has no end.
+        if (isStream) response.destroy();
+        const whole = isStream ? "{}" : Buffer.concat(await response.toArray()).toString();
         const setCookie = response.headers["set-cookie"] ?? [];
         for (const cookie of setCookie) this.keep(cookie);
         const [status, parsed] = [response.statusCode ?? 0, whole ? JSON.parse(whole) : undefined];

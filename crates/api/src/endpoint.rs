@@ -129,6 +129,10 @@ pub enum Endpoint {
     EventList,
     /// One event by its id.
     EventRead,
+    /// What happens to the tenant, as it happens.
+    EventStream,
+    /// A range of the tenant's records as one file.
+    Export,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

@@ -62,7 +62,7 @@ pub struct TenantChange {
 }
 
 /// Which events are listed; an absent member does not filter.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Their kinds; none: all kinds.
     pub kinds: Vec<EventKind>,
@@ -129,7 +129,11 @@ fn kinds_of(text: &str) -> Result<Vec<EventKind>, Fault> {
     Ok(found)
 }
 
-fn read_time(name: &'static str, text: &str) -> Result<UnixMillis, Fault> {
+/// Reads a time of a query string.
+///
+/// # Errors
+/// `INVALID_REQUEST`, naming the parameter.
+pub(crate) fn read_time(name: &'static str, text: &str) -> Result<UnixMillis, Fault> {
     UnixMillis::parse(text).ok_or_else(|| invalid(name, "must be a time in RFC 3339, as 2026-11-30T00:00:00Z"))
 }
 

@@ -145,6 +145,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
         Endpoint::EventList => (None, 200, of::<records::ListPage<events::EventView>>(make)),
         Endpoint::EventRead => (None, 200, of::<events::EventView>(make)),
+        Endpoint::EventStream | Endpoint::Export => (None, 200, json!({})),
         Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
         Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
@@ -295,6 +296,12 @@ fn operation(row: &RouteRow, make: &mut SchemaGenerator) -> Value {
     let mut content = json!({media: {"schema": schema}});
     if let (Endpoint::AuditLog, Some(map)) = (row.endpoint, content.as_object_mut()) {
         map.insert("text/csv".to_owned(), json!({"schema": {"type": "string"}}));
+    }
+    let text = json!({"schema": {"type": "string"}});
+    if row.endpoint == Endpoint::Export {
+        content = json!({"application/x-ndjson": text, "text/csv": text});
+    } else if row.endpoint == Endpoint::EventStream {
+        content = json!({"text/event-stream": text});
     }
     if row.endpoint == Endpoint::FacilitatorAccepts {
         let found = "The answer to a price: a `PaymentRequired` of version 1.";

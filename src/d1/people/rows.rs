@@ -139,6 +139,18 @@ impl SessionRow {
         self.deletion_due_at.map_or(Deletion::None, |due_at| Deletion::Confirmed { due_at }).check_none()
     }
 
+    /// Checks the role of the session.
+    ///
+    /// # Errors
+    /// `INSUFFICIENT_ROLE`.
+    pub fn check_role(&self, wanted: Role) -> Result<(), Fault> {
+        if self.role >= wanted {
+            return Ok(());
+        }
+        let detail = format!("this needs the role '{}'; yours is '{}'", wanted.name(), self.role.name());
+        Err(Fault::new(ErrorCode::InsufficientRole, detail))
+    }
+
     /// Checks that the tenant is served.
     ///
     /// # Errors

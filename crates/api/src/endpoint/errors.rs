@@ -63,6 +63,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::Settlements => vec![E::InvalidRequest, E::InvalidChain],
         Endpoint::EventList => vec![E::InvalidRequest],
         Endpoint::EventRead => vec![E::NotFound, E::InvalidRequest],
+        Endpoint::EventStream | Endpoint::Export => vec![E::InvalidRequest, E::RateLimited],
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],
         Endpoint::Settlement
         | Endpoint::Verification

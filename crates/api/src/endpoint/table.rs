@@ -289,6 +289,20 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
     route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
     route(
+        Endpoint::EventStream,
+        Method::Get,
+        "/v1/events/stream",
+        HEARS,
+        ["Events", "Receive events as they come (server-sent events)"],
+    ),
+    route(
+        Endpoint::Export,
+        Method::Get,
+        "/v1/export",
+        HEARS,
+        ["Events", "Export verifications, settlements, events or the audit log as one file"],
+    ),
+    route(
         Endpoint::OwnKeyList,
         Method::Get,
         "/v1/api-keys",

@@ -1,6 +1,7 @@
 //! The parameters of each route.
 
 use crate::endpoint::{Endpoint, RouteRow};
+use crate::export::ExportKind;
 use crate::{events, operators, records};
 use serde_json::{Value, json};
 use x402_core::audit::AuditAction;
@@ -79,15 +80,16 @@ const fn is_paged(endpoint: Endpoint) -> bool {
     )
 }
 
-/// The parameters of routes that read events.
+/// The parameters of routes that read events, or export them.
 fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
-    if !matches!(endpoint, Endpoint::EventList | Endpoint::EventRead) {
+    let is_listed = matches!(endpoint, Endpoint::EventList | Endpoint::EventStream);
+    if !is_listed && !matches!(endpoint, Endpoint::EventRead | Endpoint::Export) {
         return Vec::new();
     }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
     let about = "For a session: `live` where it is absent. A key reads its own environment.";
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
-    if endpoint == Endpoint::EventList {
+    if is_listed {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
         let about = "Only events about this: an id, an address, or a month.";
@@ -96,7 +98,23 @@ fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
             about,
             json!({"type": "string", "minLength": 1, "maxLength": events::SUBJECT_BYTES_MAX}),
         ));
-        for (name, about) in [("from", "Only events then or later."), ("to", "Only events before.")] {
+    }
+    if endpoint == Endpoint::EventStream {
+        let about = "The id of the last event that you have: the stream goes on after it.";
+        let schema = json!({"type": "string"});
+        all.push(json!({"name": "Last-Event-ID", "in": "header", "description": about, "schema": schema}));
+    }
+    if endpoint == Endpoint::Export {
+        let kinds: Vec<&str> = ExportKind::ALL.iter().map(|kind| kind.name()).collect();
+        let about = "What is exported; `verifications` where it is absent. `audit`: to whom the audit log is open.";
+        all.push(one("kind", about, json!({"enum": kinds})));
+        let about = "`ndjson` where it is absent: a JSON object a line, at the end `{\"complete\":true,…}`.";
+        all.push(one("format", about, json!({"enum": ["csv", "ndjson"]})));
+        let about = "The id of the last row that you have: only older rows follow.";
+        all.push(one("cursor", about, json!({"type": "string"})));
+    }
+    if matches!(endpoint, Endpoint::EventList | Endpoint::Export) {
+        for (name, about) in [("from", "Only what happened then or later."), ("to", "Only what happened before.")] {
             all.push(one(name, about, json!({"type": "string", "format": "date-time"})));
         }
     }

@@ -174,6 +174,21 @@ pub enum LedgerMessage {
 }
 
 impl LedgerMessage {
+    /// Whether events may come of it, or a change of the tenant: then whoever streams events reads again.
+    #[must_use]
+    pub const fn makes_news(&self) -> bool {
+        matches!(
+            self,
+            Self::Verify(_)
+                | Self::Payment(_)
+                | Self::Settled(_)
+                | Self::Deliver(_)
+                | Self::Reopen(_)
+                | Self::HandOver { .. }
+                | Self::Reload { .. }
+        )
+    }
+
     /// Whether the ledger loads its tenant before it replies.
     #[must_use]
     pub const fn needs_tenant(&self) -> bool {

@@ -22,7 +22,9 @@ pub enum ArchivedKind {
 }
 
 impl ArchivedKind {
-    const fn prefix(self) -> &'static str {
+    /// What its ids begin with.
+    #[must_use]
+    pub const fn prefix(self) -> &'static str {
         match self {
             Self::Records => "ver_",
             Self::Events => "evt_",
