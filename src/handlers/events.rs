@@ -1,10 +1,9 @@
 //! What has happened to a tenant's payments and to the tenant: from the objects of the months, then from the archive. Before
 //! anything is read, the ledger and the directory ship what they hold, so that what was answered is listed.
 
-use super::account::call_own_ledger;
+use super::account::{Flushed, RateHeaders, flush_own_ledger};
 use crate::app::App;
 use crate::archive;
-use crate::clients::ledger::call_ledger;
 use crate::clients::records::RecordsClient;
 use crate::directory_events;
 use crate::request::IncomingRequest;
@@ -16,7 +15,6 @@ use x402_api::records::{ListPage, read_page_query};
 use x402_chain::id::EventId;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 use x402_core::records::archived_from;
 use x402_core::records::events::{EventCopy, EventsPage, EventsQuery, merge};
@@ -62,9 +60,6 @@ pub(super) async fn read_event(app: &App, incoming: &IncomingRequest) -> Result<
     Ok(reply.into())
 }
 
-/// Headers of the rate windows.
-type RateHeaders = Vec<(&'static str, String)>;
-
 /// What a request for events may read.
 enum Opened<'a> {
     /// All events of its tenant and environment, which have been shipped.
@@ -85,23 +80,9 @@ impl<'a> EventPlaces<'a> {
     async fn open(app: &'a App, incoming: &IncomingRequest) -> Result<Opened<'a>, Fault> {
         let own = incoming.caller.map(|caller| caller.environment);
         let environment = read_environment(&incoming.query, own)?;
-        let (tenant, headers) = match incoming.caller {
-            Some(caller) => {
-                let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
-                if !response.is_done() {
-                    return Ok(Opened::Refused(response.into_answer()?.into()));
-                }
-                (caller.tenant, response.rates())
-            }
-            None => {
-                let tenant = incoming.session()?.tenant;
-                let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
-                let response = call_ledger(app, &envelope, None).await?;
-                if !matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
-                    return Ok(Opened::Refused(response.into_answer()?.into()));
-                }
-                (tenant, RateHeaders::new())
-            }
+        let (tenant, headers) = match flush_own_ledger(app, incoming, environment).await? {
+            Flushed::Shipped(tenant, headers) => (tenant, headers),
+            Flushed::Refused(refusal) => return Ok(Opened::Refused(refusal)),
         };
         directory_events::ship_of(app, tenant, incoming.now).await?;
         let client = RecordsClient { namespace: app.records()?, owner: ArchiveOwner { tenant, environment } };

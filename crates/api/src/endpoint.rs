@@ -129,6 +129,8 @@ pub enum Endpoint {
     EventList,
     /// One event by its id.
     EventRead,
+    /// What verifications and settlements of some days add up to.
+    Analytics,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

@@ -1,7 +1,7 @@
 //! The parameters of each route.
 
 use crate::endpoint::{Endpoint, RouteRow};
-use crate::{events, operators, records};
+use crate::{analytics, events, operators, records};
 use serde_json::{Value, json};
 use x402_core::audit::AuditAction;
 
@@ -79,14 +79,19 @@ const fn is_paged(endpoint: Endpoint) -> bool {
     )
 }
 
-/// The parameters of routes that read events.
+/// The parameters of routes that read what has happened.
 fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
-    if !matches!(endpoint, Endpoint::EventList | Endpoint::EventRead) {
+    if !matches!(endpoint, Endpoint::EventList | Endpoint::EventRead | Endpoint::Analytics) {
         return Vec::new();
     }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
     let about = "For a session: `live` where it is absent. A key reads its own environment.";
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
+    if endpoint == Endpoint::Analytics {
+        let (default, most) = (analytics::DAYS_DEFAULT, analytics::DAYS_MAX);
+        let schema = json!({"type": "integer", "minimum": 1, "maximum": most, "default": default});
+        all.push(one("days", "So many days (UTC), the last of which is today.", schema));
+    }
     if endpoint == Endpoint::EventList {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
