@@ -77,7 +77,8 @@ export function recount({ records, settlements = [], environment = "live", now, 
       settlements[status]++;
       if (status === "completed") settlements.amount += BigInt(amount);
     }
-  const order = ([one, _], [other]) => (one < other ? -1 : 1);
+  /** By the first member of each pair. */
+  const order = (one, other) => (one[0] < other[0] ? -1 : 1);
   const most = ([one, [oneCount, oneSum]], [other, [otherCount, otherSum]]) =>
     Number(otherSum > oneSum) - Number(otherSum < oneSum) || otherCount - oneCount || (one < other ? -1 : 1);
   return {

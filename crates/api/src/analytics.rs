@@ -307,7 +307,7 @@ mod tests {
     fn sum(day: u64, chain: &str, state: &str, (count, amount): (u64, u64)) -> DaySum {
         let (chain, state) = (chain.to_owned(), state.to_owned());
         DaySum {
-            day: UnixMillis(day * DAY_MS),
+            day: UnixMillis(day.saturating_mul(DAY_MS)),
             chain,
             state,
             sum: PaymentSum { amount: Amount::atomic(amount), count },

@@ -10,6 +10,11 @@ fn id(at: u64, number: u8) -> VerificationId {
     VerificationId::new(UnixMillis(at), [number; 10])
 }
 
+/// The id of a record of the test below: two an hour.
+fn own_id(number: u8) -> VerificationId {
+    id(NOON.saturating_add(u64::from(number).saturating_mul(HOUR_MS / 2)), number)
+}
+
 fn record(asked: u64, status: &str, payer: Option<&str>, amount: Option<u64>) -> String {
     let request_id = RequestId::new(UnixMillis(asked), [1; 10]).to_string();
     let amount = amount.map(|amount| amount.to_string());
@@ -128,10 +133,10 @@ proptest! {
         // An older build has stored what came before; then a record is counted with each further change.
         let mut progress = CountingProgress { after: counted_after.map(|_| String::new()) };
         for (at, change) in changes.iter().enumerate() {
-            let own = id(NOON + u64::from(change.id) * HOUR_MS / 2, change.id);
+            let own = own_id(change.id);
             let status = ["confirmed", "finalized", "reorged", "rejected"][change.status];
             let payer = change.payer.map(|payer| ["0xA", "0xB", "0xC"][payer]);
-            let text = record(own.created_at().0 - change.latency, status, payer, Some(change.amount));
+            let text = record(own.created_at().0.saturating_sub(change.latency), status, payer, Some(change.amount));
             let new = RecordDetail::read(own, &text).expect("a record");
             let earlier = stored.get(&change.id).cloned();
             if earlier.as_ref().is_none_or(|(revision, _)| *revision < change.revision) {
@@ -154,8 +159,11 @@ proptest! {
         prop_assert_eq!(month.latency.len(), hours.len());
         for (found, (hour, mut buckets)) in month.latency.into_iter().zip(hours) {
             buckets.sort_unstable();
-            let rank = |percent: usize| greatest_of(buckets[(buckets.len() * percent).div_ceil(100) - 1]);
-            let want = (UnixMillis(u64::from(hour) * HOUR_MS), u64::try_from(buckets.len()).expect("small"));
+            let rank = |percent: usize| {
+                let rank = buckets.len().saturating_mul(percent).div_ceil(100);
+                greatest_of(buckets[rank.saturating_sub(1)])
+            };
+            let want = (UnixMillis(u64::from(hour).saturating_mul(HOUR_MS)), u64::try_from(buckets.len()).expect("small"));
             prop_assert_eq!((found.hour, found.count), want);
             prop_assert_eq!((found.p50_ms, found.p95_ms), (rank(50), rank(95)));
         }
@@ -169,7 +177,7 @@ proptest! {
         let mut stored: BTreeMap<u8, SettlementState> = BTreeMap::new();
         for (own, status, amount) in changes {
             let status = ["pending", "completed", "failed"][status].to_owned();
-            let network = ["eip155:8453", "eip155:137"][usize::from(own % 2)].to_owned();
+            let network = ["eip155:8453", "eip155:137"][usize::from(own & 1)].to_owned();
             let id = SettlementId::new(UnixMillis(NOON), [own; 10]);
             let new = SettlementState { id, revision: 0, network, status, amount: Amount::atomic(amount) };
             day.apply_settlement(stored.get(&own), &new).expect("exact");
@@ -189,7 +197,7 @@ proptest! {
 
 /// Counts the next record that is not counted yet.
 fn count_next(day: &mut DayDetail, progress: &mut CountingProgress, stored: &BTreeMap<u8, (i64, RecordDetail)>) {
-    let text = |own: u8| id(NOON + u64::from(own) * HOUR_MS / 2, own).to_string();
+    let text = |own: u8| own_id(own).to_string();
     let next = stored.iter().find(|(own, _)| !progress.counts(&text(**own)));
     if let Some((_, (_, detail))) = next {
         day.apply_record(None, detail).expect("exact");
