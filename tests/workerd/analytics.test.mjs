@@ -14,7 +14,8 @@ import { startWorker, until, withState } from "./worker.mjs";
 
 const MINUTE = 60_000;
 const DAY = 86_400_000;
-const BATCH = 100;
+/** Records of a message. A ledger sends 100; the more, the sooner a test is over. */
+const BATCH = 500;
 let mock, worker;
 
 before(async () => {

@@ -82,8 +82,9 @@ impl<'a> ChangedDays<'a> {
 
     /// Stores the days.
     pub(super) fn finish(self) -> Result<(), Fault> {
-        for (day, detail) in &self.days {
-            self.store.put_day(*day, detail)?;
+        for (day, mut detail) in self.days {
+            detail.cut_payers();
+            self.store.put_day(day, &detail)?;
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use super::rollup::inexact;
 use crate::error::Fault;
 use crate::verification::answer::VerificationStatus;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::amount::Amount;
 use x402_chain::id::{RequestId, SettlementId, VerificationId};
 use x402_chain::time::{DAY_MS, UnixMillis};
@@ -104,7 +104,7 @@ impl SettlementState {
 pub struct DayDetail {
     /// By hour of the day, how long verifications took.
     pub latency: BTreeMap<u8, Latencies>,
-    /// By address, what was paid and stands; at most [`PAYERS_MAX`].
+    /// By address, what was paid and stands; at most [`PAYERS_MAX`] after [`DayDetail::cut_payers`].
     pub payers: BTreeMap<String, PaymentSum>,
     /// Whether payers were left out: those with the smallest amounts so far.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
@@ -147,12 +147,27 @@ impl DayDetail {
     fn add_payment(&mut self, payer: &str, amount: Amount) -> Result<(), Fault> {
         let sum = self.payers.entry(payer.to_owned()).or_default();
         *sum = sum.plus(PaymentSum { amount, count: 1 })?;
-        if self.payers.len() > PAYERS_MAX {
-            let least = self.payers.iter().min_by_key(|(_, sum)| **sum).map(|(payer, _)| payer.clone());
-            self.payers.remove(&least.unwrap_or_default());
-            self.is_cut = true;
-        }
         Ok(())
+    }
+
+    /// Leaves out the payers with the smallest sums, where there are more than are kept.
+    pub fn cut_payers(&mut self) {
+        let excess = self.payers.len().saturating_sub(PAYERS_MAX);
+        if excess == 0 {
+            return;
+        }
+        let mut least: BTreeSet<(PaymentSum, &String)> = BTreeSet::new();
+        for (payer, sum) in &self.payers {
+            least.insert((*sum, payer));
+            if least.len() > excess {
+                least.pop_last();
+            }
+        }
+        let least: Vec<String> = least.into_iter().map(|(_, payer)| payer.clone()).collect();
+        for payer in &least {
+            self.payers.remove(payer);
+        }
+        self.is_cut = true;
     }
 
     fn take_back(&mut self, payer: &str, amount: Amount) -> Result<(), Fault> {

@@ -69,10 +69,13 @@ fn a_day_keeps_those_who_paid_most() {
     for payer in 0..PAYERS_MAX {
         day.apply_record(None, &paid(payer, 10)).expect("added");
     }
+    day.cut_payers();
     assert!(!day.is_cut);
     day.apply_record(None, &paid(PAYERS_MAX, 9)).expect("added");
+    day.cut_payers();
     assert!(day.is_cut && !day.payers.contains_key("0x2000"));
     day.apply_record(None, &paid(PAYERS_MAX, 11)).expect("added");
+    day.cut_payers();
     assert!(day.payers.len() == PAYERS_MAX && day.payers.contains_key("0x2000") && !day.payers.contains_key("0x0000"));
     // What was left out of it is not taken back.
     let gone = RecordDetail { latency: None, payment: None };
