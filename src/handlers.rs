@@ -3,6 +3,7 @@
 
 mod account;
 mod admin;
+mod analytics;
 mod audit;
 mod deletion;
 mod directory;
@@ -70,6 +71,7 @@ pub(crate) async fn dispatch(
         Endpoint::EventRead => return events::read_event(app, &incoming).await,
         Endpoint::EventStream => return stream::stream_events(app, incoming).await,
         Endpoint::Export => return export::export(app, &incoming).await,
+        Endpoint::Analytics => return analytics::read_analytics(app, &incoming).await,
         Endpoint::Usage => return account::read_usage(app, context, &incoming).await,
         Endpoint::SupportedChains => return account::list_chains(app, context, &incoming).await,
         Endpoint::Whoami => return account::read_whoami(app, &incoming).await,

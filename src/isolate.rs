@@ -48,6 +48,10 @@ const WRONG_KEY_NETWORKS_MAX: usize = 8_192;
 const WRONG_KEYS_MAX: u32 = 20;
 const WRONG_KEYS_MS: u64 = 60_000;
 
+/// Answers about analytics, at most some 250 kB each, and for how long the same is given.
+const ANALYTICS_MAX: usize = 32;
+const ANALYTICS_MS: u64 = 300_000;
+
 /// The registry check's last definite outcomes, by our keys of the chains; `Unreachable` only of a chain that was never
 /// reached.
 pub(crate) type RegistryOutcomes = BTreeMap<String, RegistryCheckOutcome>;
@@ -96,6 +100,9 @@ pub(crate) struct CachedTrace {
 /// An `Idempotency-Key` of a tenant in an environment.
 pub(crate) type AttemptKey = (TenantId, Environment, String);
 
+/// A tenant's days of an environment, counted back from the day of the request.
+pub(crate) type AnalyticsKey = (TenantId, Environment, u64);
+
 /// The settings, or what is wrong with them.
 type SettingsRead = Result<Rc<Settings>, Rc<Vec<SettingMistake>>>;
 /// A chain and a transaction on it.
@@ -114,6 +121,7 @@ thread_local! {
     static RECORDED: RefCell<BoundedMap<String, ()>> = const { RefCell::new(BoundedMap::new(RECORDED_MAX, RECORDED_MS)) };
     /// Whether the ledger had no answer to repeat when it was asked last.
     static ATTEMPTS: RefCell<BoundedMap<AttemptKey, bool>> = const { RefCell::new(BoundedMap::new(ATTEMPTS_MAX, ATTEMPT_MS)) };
+    static ANALYTICS: RefCell<BoundedMap<AnalyticsKey, Rc<str>>> = const { RefCell::new(BoundedMap::new(ANALYTICS_MAX, ANALYTICS_MS)) };
     static WRONG_KEYS: RefCell<BoundedMap<String, u32>> = const { RefCell::new(BoundedMap::new(WRONG_KEY_NETWORKS_MAX, WRONG_KEYS_MS)) };
     static NEWEST_EVENT: Cell<Option<EventId>> = const { Cell::new(None) };
     static REGISTRY_OUTCOMES: RefCell<Option<(Rc<RegistryOutcomes>, UnixMillis)>> = const { RefCell::new(None) };
@@ -231,6 +239,16 @@ pub(crate) fn note_wrong_key(network: String, is_over: bool, now: UnixMillis) {
         let count = if is_over { WRONG_KEYS_MAX } else { count.saturating_add(1) };
         kept.put(network, count, since);
     });
+}
+
+/// What was answered about a tenant's days, if within five minutes.
+pub(crate) fn analytics(key: &AnalyticsKey, now: UnixMillis) -> Option<Rc<str>> {
+    ANALYTICS.with_borrow(|kept| kept.get(key, now))
+}
+
+/// Remembers what was answered about a tenant's days.
+pub(crate) fn remember_analytics(key: AnalyticsKey, body: Rc<str>, now: UnixMillis) {
+    ANALYTICS.with_borrow_mut(|kept| kept.put(key, body, now));
 }
 
 /// The registry check's results, with the time they were read.

@@ -1,5 +1,6 @@
 //! Calls to a month's records, with their deadline.
 
+use crate::app;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
@@ -14,10 +15,13 @@ use x402_core::messages::records::{
 };
 use x402_core::records::RecordCopy;
 use x402_core::records::archive::ArchiveOwner;
+use x402_core::records::days::{DaySpan, MonthDays};
 use x402_core::records::events::{EventCopy, EventsPage, EventsQuery};
 
 /// The deadline of a call. A batch is stored in some 100 ms.
 const DEADLINE_MS: u64 = 8_000;
+/// How long one request lets a month count records of an older build.
+const COUNTING_MS: u64 = 8_000;
 
 fn records_unavailable(cause: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, "the records did not answer").after(1).because(cause)
@@ -27,11 +31,13 @@ fn unexpected_reply(reply: &RecordsReply) -> Fault {
     match reply {
         RecordsReply::Failed(code) => records_unavailable(format!("the records failed: {code}")),
         RecordsReply::Archiving => records_unavailable("the month is being archived"),
+        RecordsReply::Counting => records_unavailable("records of an older build are being counted"),
         RecordsReply::Taken
         | RecordsReply::Record(_)
         | RecordsReply::Page(_)
         | RecordsReply::Event(_)
         | RecordsReply::Events(_)
+        | RecordsReply::Days(_)
         | RecordsReply::Erased => records_unavailable("the records replied to another message"),
     }
 }
@@ -86,6 +92,24 @@ impl RecordsClient {
     pub(crate) async fn page_events(&self, month: Period, query: EventsQuery) -> Result<EventsPage, Fault> {
         let reply = self.call(month, RecordsMessage::PageEvents(query)).await?;
         if let RecordsReply::Events(page) = reply { Ok(page) } else { Err(unexpected_reply(&reply)) }
+    }
+
+    /// Reads what is counted of some days of a month. A month that an older build has filled counts its records first, a
+    /// part with each call.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`; a repeat goes on with counting.
+    pub(crate) async fn days(&self, month: Period, days: DaySpan) -> Result<MonthDays, Fault> {
+        let begun = app::now();
+        loop {
+            let reply = self.call(month, RecordsMessage::Days(days)).await?;
+            if let RecordsReply::Days(found) = reply {
+                return Ok(found);
+            }
+            if !matches!(reply, RecordsReply::Counting) || app::now().since(begun) >= COUNTING_MS {
+                return Err(unexpected_reply(&reply));
+            }
+        }
     }
 
     /// Deletes a month.

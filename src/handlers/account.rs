@@ -10,7 +10,8 @@ use crate::rpc::registry;
 use worker::Context;
 use x402_api::records::read_page_query;
 use x402_api::{ApiReply, settlements};
-use x402_chain::id::{SettlementId, VerificationId};
+use x402_chain::id::{SettlementId, TenantId, VerificationId};
+use x402_chain::network::Environment;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
@@ -24,6 +25,38 @@ pub(super) async fn call_own_ledger(
     let caller = incoming.caller()?;
     let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
     clients::ledger::call_ledger(app, &envelope, None).await
+}
+
+/// Headers of the rate windows.
+pub(super) type RateHeaders = Vec<(&'static str, String)>;
+
+/// Whether a request may read what has happened to its tenant.
+pub(super) enum Admitted {
+    /// It may, of this tenant; the ledger has shipped what it held.
+    Reader(TenantId, RateHeaders),
+    /// The ledger has refused its key.
+    Refused(OutgoingResponse),
+}
+
+/// Makes the ledger of the key, or of the session's tenant, ship what it holds; it checks the key first.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(super) async fn admit(app: &App, incoming: &IncomingRequest, environment: Environment) -> Result<Admitted, Fault> {
+    if let Some(caller) = incoming.caller {
+        let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
+        return Ok(match response.is_done() {
+            true => Admitted::Reader(caller.tenant, response.rates()),
+            false => Admitted::Refused(response.into_answer()?.into()),
+        });
+    }
+    let tenant = incoming.session()?.tenant;
+    let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
+    let response = clients::ledger::call_ledger(app, &envelope, None).await?;
+    Ok(match matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
+        true => Admitted::Reader(tenant, RateHeaders::new()),
+        false => Admitted::Refused(response.into_answer()?.into()),
+    })
 }
 
 /// The ledger's complete answer to a message.

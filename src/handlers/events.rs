@@ -1,11 +1,10 @@
 //! What has happened to a tenant's payments and to the tenant: from the objects of the months, then from the archive. Before
 //! anything is read, the ledger and the directory ship what they hold, so that what was answered is listed.
 
-use super::account::call_own_ledger;
+use super::account::{Admitted, RateHeaders, admit};
 use crate::app::App;
 use crate::archive;
 use crate::archive::ArchiveFiles;
-use crate::clients::ledger::call_ledger;
 use crate::clients::records::RecordsClient;
 use crate::directory_events;
 use crate::request::IncomingRequest;
@@ -14,11 +13,9 @@ use std::collections::BTreeMap;
 use x402_api::ApiReply;
 use x402_api::events::{EventFilter, EventView, read_environment, read_event_filter};
 use x402_api::records::{ListPage, read_page_query};
-use x402_chain::id::{EventId, TenantId};
-use x402_chain::network::Environment;
+use x402_chain::id::EventId;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::ledger::{LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 use x402_core::records::archived_from;
 use x402_core::records::events::{EventCopy, EventsPage, EventsQuery, merge};
@@ -63,38 +60,6 @@ pub(super) async fn read_event(app: &App, incoming: &IncomingRequest) -> Result<
     let mut reply = ApiReply::json(200, &EventView::of(event, places.client.owner.environment));
     reply.headers = headers;
     Ok(reply.into())
-}
-
-/// Headers of the rate windows.
-pub(super) type RateHeaders = Vec<(&'static str, String)>;
-
-/// Whether a request may read what has happened to its tenant.
-pub(super) enum Admitted {
-    /// It may, of this tenant; the ledger has shipped what it holds.
-    Reader(TenantId, RateHeaders),
-    /// The ledger has refused its key.
-    Refused(OutgoingResponse),
-}
-
-/// Checks who asks, and makes the ledger ship what it holds of an environment.
-///
-/// # Errors
-/// `LEDGER_UNAVAILABLE`.
-pub(super) async fn admit(app: &App, incoming: &IncomingRequest, environment: Environment) -> Result<Admitted, Fault> {
-    let Some(caller) = incoming.caller else {
-        let tenant = incoming.session()?.tenant;
-        let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
-        let response = call_ledger(app, &envelope, None).await?;
-        if matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
-            return Ok(Admitted::Reader(tenant, RateHeaders::new()));
-        }
-        return Ok(Admitted::Refused(response.into_answer()?.into()));
-    };
-    let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
-    if response.is_done() {
-        return Ok(Admitted::Reader(caller.tenant, response.rates()));
-    }
-    Ok(Admitted::Refused(response.into_answer()?.into()))
 }
 
 /// What a request for events may read.

@@ -1,7 +1,8 @@
 //! `GET /v1/export`: rows of a tenant as one file, the newest first, a page after the other. A page is read when the client
 //! has taken the one before, so that an export of any length takes the memory of a few pages.
 
-use super::events::{Admitted, EventPlaces, RateHeaders, admit};
+use super::account::{Admitted, RateHeaders, admit};
+use super::events::EventPlaces;
 use super::records::{RecordPlaces, RecordsReading};
 use crate::app;
 use crate::app::App;

@@ -5,7 +5,8 @@
 //! their way then: an event's id has the time at which it was begun to be written. So each reading begins [`LATE_MS`] before
 //! the one before, and what was sent is left out; and a stream that goes on after an event begins so long before it.
 
-use super::events::{Admitted, EventPlaces, admit};
+use super::account::{Admitted, admit};
+use super::events::EventPlaces;
 use crate::app;
 use crate::app::App;
 use crate::archive::ArchiveFiles;

@@ -3,6 +3,7 @@
 
 mod alarm;
 mod archive;
+mod days;
 mod events;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
@@ -94,6 +95,7 @@ impl Records {
             RecordsMessage::Page(query) => self.page(query).map(RecordsReply::Page),
             RecordsMessage::ReadEvent { id } => self.read_event(*id).map(RecordsReply::Event),
             RecordsMessage::PageEvents(query) => self.page_events(query).map(RecordsReply::Events),
+            RecordsMessage::Days(span) => self.read_days(*span),
             RecordsMessage::Erase => self.erase().await,
         }
     }

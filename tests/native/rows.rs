@@ -543,12 +543,17 @@ fn the_rows_of_a_month_are_read_or_refused() {
     let bad = [("id", text("ver_1")), ("size", int(-1))];
     all.row(&[records::EVENTS_BEFORE], &event, &["kind", "subject"], &bad);
     all.row(&[records::OUTCOMES_BEFORE], &[ver.clone(), int(9), text("confirmed")], &[], &bad);
-    let share = [ver, int(1), text("base"), text("confirmed"), text("1500000")];
+    let share = [ver, int(1), text("base"), text("confirmed"), text("1500000"), SqlValue::Blob(vec![1])];
     all.row(&[records::SHARES_GET], &share, &[], &[("amount", text("1.5"))]);
     all.row(&[records::COUNTS_GET], &[int(1), int(2)], &[], &[("records", int(-1))]);
     let total = [int(3_600_000), text("base"), text("confirmed"), int(2), text("3000000"), int(4)];
     let bad = [("amount", text("-1")), ("count", int(-1)), ("hour_ms", int(-1))];
     all.row(&[records::TOTAL_GET, records::TOTALS_BETWEEN, records::TOTALS_CHANGED], &total, &[], &bad);
+    let day = r#"{"latency":{"23":{"111":2}},"payers":{"0xA":{"amount":"7","count":1}}}"#;
+    all.row(&[records::DAY_GET], &[text(day)], &[], &[("body", text(&day.replace("23", "x")))]);
+    let stl = text("stl_01KB0000000000000000000000");
+    let settlement = [stl, int(1), text("eip155:8453"), text("completed"), text("7")];
+    all.row(&[records::SETTLEMENT_GET], &settlement, &[], &[("id", text("ver_1")), ("amount", text("-7"))]);
     all.assert_all(&[records::ALL]);
 }
 

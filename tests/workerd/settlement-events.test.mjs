@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { outcome, sendAsStranger, settlementOf, signedPayment } from "./payment.mjs";
+import { recount } from "./recount.mjs";
 import { moveAway, sent } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
 
@@ -32,6 +33,16 @@ async function events(key, query = "type=settlement.*") {
   return body.data.reverse();
 }
 
+/** The settlements of a tenant must be what `GET /v1/analytics` counts. An answer of other days is made anew. */
+async function assertCounted(key, days) {
+  const { data } = (await worker.call("GET", "/v1/settlements?limit=100", { key })).body;
+  const { status, body, text } = await worker.call("GET", `/v1/analytics?days=${days}`, { key });
+  assert.equal(status, 200, text);
+  const { generated_at, ...found } = body;
+  assert.deepEqual(found, recount({ records: [], settlements: data, environment: "test", now: Date.parse(generated_at), days }));
+  return found.settlements;
+}
+
 const brief = (all) => all.map(({ type, subject, data }) => [type, subject, data.status]);
 
 test("a settlement that succeeds is reserved and then completed, whatever is repeated", async () => {
@@ -49,6 +60,8 @@ test("a settlement that succeeds is reserved and then completed, whatever is rep
   assert.ok(all.every(({ environment }) => environment === "test"));
   assert.deepEqual(await events(key, `subject=${id}`), all);
   for (const event of all) assert.deepEqual((await worker.call("GET", `/v1/events/${event.id}`, { key })).body, event);
+  const counts = { count: 1, pending: 0, completed: 1, failed: 0, amount: "10000" };
+  assert.deepEqual(await assertCounted(key, 3), counts);
   const stranger = await worker.tenant();
   for (const other of [stranger.live, stranger.test])
     assert.equal((await worker.call("GET", `/v1/events/${all[0].id}`, { key: other })).status, 404);
@@ -85,6 +98,7 @@ test("a settlement that fails says so, and a new attempt begins again", async ()
   const all = await events(key);
   assert.deepEqual(brief(all), wanted);
   assert.deepEqual([all[1].data.reason, all[1].data.attempts.length], ["invalid_exact_evm_transaction_failed", 1]);
+  assert.deepEqual(await assertCounted(key, 3), { count: 1, pending: 0, completed: 0, failed: 1, amount: "0" });
   // A refusal of another attempt changes nothing.
   await settle();
   assert.deepEqual(brief(await events(key)).slice(0, 2), wanted);
@@ -106,4 +120,5 @@ test("what was settled before a SIGKILL is heard after it, once", async () => {
       ["settlement.pending", id, "pending"],
       ["settlement.succeeded", id, "completed"],
     ]);
+  for (const { key } of paid) assert.equal((await assertCounted(key, 3)).completed, 1);
 });

@@ -133,6 +133,8 @@ pub enum Endpoint {
     EventStream,
     /// A range of the tenant's records as one file.
     Export,
+    /// What verifications and settlements of some days add up to.
+    Analytics,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

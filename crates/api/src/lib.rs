@@ -9,6 +9,7 @@
 
 pub mod accepts;
 pub mod admin;
+pub mod analytics;
 pub mod answer;
 pub mod audit;
 pub mod body;

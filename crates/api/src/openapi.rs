@@ -8,8 +8,8 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, audit, chains, deletion, events, facilitator, health, identities, keys, members, oidc, operators,
-    problem, recipients, records, session, tenant, verify, version, whoami,
+    accepts, admin, analytics, audit, chains, deletion, events, facilitator, health, identities, keys, members, oidc,
+    operators, problem, recipients, records, session, tenant, verify, version, whoami,
 };
 use parameters::parameters;
 use schemars::generate::SchemaSettings;
@@ -146,6 +146,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::EventList => (None, 200, of::<records::ListPage<events::EventView>>(make)),
         Endpoint::EventRead => (None, 200, of::<events::EventView>(make)),
         Endpoint::EventStream | Endpoint::Export => (None, 200, json!({})),
+        Endpoint::Analytics => (None, 200, of::<analytics::AnalyticsView>(make)),
         Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
         Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),

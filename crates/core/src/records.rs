@@ -2,8 +2,11 @@
 //! are.
 
 pub mod archive;
+pub mod days;
+pub mod detail;
 pub mod events;
 pub mod gzip;
+pub mod latency;
 pub mod pack;
 pub mod rollup;
 

@@ -5,6 +5,7 @@ use crate::d1::{SettlementCopy, Shipment};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
+use x402_chain::amount::Amount;
 use x402_chain::id::{SettlementId, VerificationId};
 use x402_chain::time::Period;
 use x402_core::error::Fault;
@@ -12,6 +13,7 @@ use x402_core::messages::records::RecordsBatch;
 use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
 use x402_core::outbox::{OutboxEntry, OutboxEvent, RecordChange, StoredRecord};
 use x402_core::records::RecordCopy;
+use x402_core::records::detail::SettlementState;
 use x402_core::settlement::payment::SettlementRecord;
 use x402_core::verification::answer::VerificationAnswer;
 
@@ -33,10 +35,45 @@ impl Batch {
         Ok(id)
     }
 
-    /// Where an event goes: to its month, and where it is an alert to the directory.
-    fn destinations(&self, event: &OutboxEvent) -> Destinations {
-        let months = BTreeSet::from([Period::of(event.id.created_at())]);
-        Destinations { months, directory: self.directory.is_alert(event) }
+    /// Adds a settlement: its text goes to the directory, and what is counted of it to the month of its id.
+    fn add_settlement(&mut self, copy: SettlementCopy) -> Result<(), Fault> {
+        let SettlementCopy { settlement, revision, .. } = &copy;
+        let amount = Amount::parse_atomic(&settlement.amount);
+        let state = SettlementState {
+            id: settlement.id,
+            revision: *revision,
+            network: settlement.network.clone(),
+            status: settlement.status.name().to_owned(),
+            amount: amount.ok_or_else(|| Fault::internal("a settlement has no amount"))?,
+        };
+        self.months.entry(Period::of(settlement.id.created_at())).or_default().settlements.push(state);
+        self.directory.add_settlement(copy);
+        Ok(())
+    }
+
+    /// Where an entry goes.
+    fn destinations(&self, entry: &OutboxEntry) -> Destinations {
+        let months = |months: &[Period]| Destinations { months: months.iter().copied().collect(), directory: false };
+        let month_of = |id: VerificationId| Period::of(id.created_at());
+        match entry {
+            OutboxEntry::Period(_) => Destinations { directory: true, ..Destinations::default() },
+            OutboxEntry::Settlement(id) => Destinations { directory: true, ..months(&[Period::of(id.created_at())]) },
+            // An alert goes to the directory too.
+            OutboxEntry::Event(event) => {
+                let months = months(&[Period::of(event.id.created_at())]);
+                Destinations { directory: self.directory.is_alert(event), ..months }
+            }
+            // The event that a verification was answered is of its record's month.
+            OutboxEntry::Change(RecordChange { event, .. }) => {
+                let event_month = Period::of(event.id.created_at());
+                months(&[event_month, VerificationId::parse(&event.subject).map_or(event_month, month_of)])
+            }
+            OutboxEntry::SettlementEvent(id, event) => {
+                let months = months(&[Period::of(event.id.created_at()), Period::of(id.created_at())]);
+                Destinations { directory: true, ..months }
+            }
+            OutboxEntry::Record(id) => months(&[month_of(*id)]),
+        }
     }
 
     fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
@@ -177,7 +214,7 @@ impl EntryLoad<'_> {
             batch.add_event(event)?;
         }
         if let Some(copy) = copy {
-            batch.directory.add_settlement(copy);
+            batch.add_settlement(copy)?;
             self.settlements.insert(id);
         }
         Ok(if is_gone { TakenSettlement::Gone } else { TakenSettlement::Taken })
@@ -186,22 +223,7 @@ impl EntryLoad<'_> {
     /// Loads an entry with what it names; returns where it goes, or `None` where the load has no room for it. An entry
     /// whose subject is gone goes nowhere, and is done with.
     fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<Option<Destinations>, Fault> {
-        let directory = || Destinations { directory: true, ..Destinations::default() };
-        let months = |months: &[Period]| Destinations { months: months.iter().copied().collect(), directory: false };
-        let month_of = |id: VerificationId| Period::of(id.created_at());
-        let to = match &entry {
-            OutboxEntry::Period(_) | OutboxEntry::Settlement(_) => directory(),
-            OutboxEntry::Event(event) => batch.destinations(event),
-            // The event that a verification was answered is of its record's month.
-            OutboxEntry::Change(RecordChange { event, .. }) => {
-                let event_month = Period::of(event.id.created_at());
-                months(&[event_month, VerificationId::parse(&event.subject).map_or(event_month, month_of)])
-            }
-            OutboxEntry::SettlementEvent(_, event) => {
-                Destinations { directory: true, ..months(&[Period::of(event.id.created_at())]) }
-            }
-            OutboxEntry::Record(id) => months(&[month_of(*id)]),
-        };
+        let to = batch.destinations(&entry);
         if self.refusing.holds_up(&to) {
             return Ok(Some(to));
         }

@@ -2,8 +2,9 @@
 
 use crate::storage::{FromRow, RowReader};
 use x402_chain::amount::Amount;
-use x402_chain::id::{EventId, VerificationId};
+use x402_chain::id::{EventId, SettlementId, VerificationId};
 use x402_core::error::Fault;
+use x402_core::records::detail::{DayDetail, SettlementState};
 use x402_core::records::rollup::{RollupKey, Total};
 
 /// A record or an event.
@@ -88,14 +89,17 @@ pub struct StoredShare {
     pub outcome: String,
     /// The amount.
     pub amount: Amount,
+    /// The record's line, compressed.
+    pub body: Vec<u8>,
 }
 
 impl FromRow for StoredShare {
-    const COLUMNS: &'static [&'static str] = &["id", "revision", "chain", "outcome", "amount"];
+    const COLUMNS: &'static [&'static str] = &["id", "revision", "chain", "outcome", "amount", "body"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (id, revision, chain, outcome) = (row.get()?, row.get()?, row.get()?, row.get()?);
-        Ok(Self { id, revision, chain, outcome, amount: row.parse(Amount::parse_atomic)? })
+        let amount = row.parse(Amount::parse_atomic)?;
+        Ok(Self { id, revision, chain, outcome, amount, body: row.get()? })
     }
 }
 
@@ -132,5 +136,30 @@ impl FromRow for HourlyTotal {
         let count = row.get()?;
         let total = Total { count, amount: row.parse(Amount::parse_atomic)?, revision: row.get()? };
         Ok(Self { key, total })
+    }
+}
+
+/// What is counted of a day beside the totals.
+pub struct DayRow(pub DayDetail);
+
+impl FromRow for DayRow {
+    const COLUMNS: &'static [&'static str] = &["body"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        row.json().map(Self)
+    }
+}
+
+/// A settlement as it is counted.
+pub struct StoredSettlement(pub SettlementState);
+
+impl FromRow for StoredSettlement {
+    const COLUMNS: &'static [&'static str] = &["id", "revision", "network", "status", "amount"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        let (id, revision) = (row.parse(SettlementId::parse)?, row.get()?);
+        let (network, status) = (row.get()?, row.get()?);
+        let amount = row.parse(Amount::parse_atomic)?;
+        Ok(Self(SettlementState { id, revision, network, status, amount }))
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! Amounts and ids are TEXT; times are integers of unix milliseconds; a body is a line, compressed.
 
-use super::rows::{HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredShare};
+use super::rows::{
+    DayRow, HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredSettlement, StoredShare,
+};
 use crate::storage::{Present, statements};
 
 statements! {
@@ -10,8 +12,8 @@ statements! {
     TABLES_GET: Present = "SELECT 1 AS present FROM sqlite_master WHERE name = 'records'";
     /// Binds an id; returns id and body.
     RECORD_GET: MemberRow = "SELECT id, body FROM records WHERE id = ?";
-    /// Binds a JSON array of ids; returns what those that are stored have added to the totals.
-    SHARES_GET: StoredShare = "SELECT id, revision, chain, outcome, amount FROM records
+    /// Binds a JSON array of ids; returns what those that are stored have added to the totals, and their bodies.
+    SHARES_GET: StoredShare = "SELECT id, revision, chain, outcome, amount, body FROM records
         WHERE id IN (SELECT value FROM json_each(?))";
     /// Binds id, revision, chain, outcome, amount, size, body. An older revision changes nothing.
     RECORD_PUT: () = "INSERT INTO records (id, revision, chain, outcome, amount, size, body) VALUES
@@ -75,4 +77,16 @@ statements! {
         amount = excluded.amount, revision = excluded.revision";
     /// Binds a revision, and hour, chain, outcome: the directory holds the total of that revision.
     TOTAL_COPIED: () = "UPDATE totals SET copied = ? WHERE hour_ms = ? AND chain = ? AND outcome = ?";
+    /// Binds the start of a day; returns what is counted of it beside the totals.
+    DAY_GET: DayRow = "SELECT body FROM days WHERE day_ms = ?";
+    /// Binds the start of a day, and what is counted of it.
+    DAY_PUT: () = "INSERT INTO days (day_ms, body) VALUES (?, ?)
+        ON CONFLICT (day_ms) DO UPDATE SET body = excluded.body";
+    /// Binds an id; returns the settlement as it is counted.
+    SETTLEMENT_GET: StoredSettlement =
+        "SELECT id, revision, network, status, amount FROM settlements WHERE id = ?";
+    /// Binds id, revision, network, status, amount.
+    SETTLEMENT_PUT: () = "INSERT INTO settlements (id, revision, network, status, amount) VALUES (?, ?, ?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET revision = excluded.revision, network = excluded.network,
+        status = excluded.status, amount = excluded.amount";
 }

@@ -1,16 +1,19 @@
 //! Typed access to a Records object's SQLite.
 
-use super::rows::{HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredShare};
+use super::rows::{
+    DayRow, HourlyTotal, ListedEvent, ListedOutcome, MemberRow, MemberSize, RowCounts, StoredSettlement, StoredShare,
+};
 use super::{migrations, sql};
 use crate::objects::sqlite::{Sqlite, millis_value, storage_failed};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use worker::{SqlStorageValue as Value, Storage};
 use x402_chain::collect::map_of;
-use x402_chain::id::{EventId, VerificationId};
+use x402_chain::id::{EventId, SettlementId, VerificationId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::records::archive::ArchivedKind;
+use x402_core::records::detail::{DayDetail, RecordDetail, SettlementState};
 use x402_core::records::rollup::{RecordShare, RollupKey, Total, Totals};
 
 /// A day in milliseconds.
@@ -24,6 +27,7 @@ pub(super) struct NewRecord {
     pub(super) id: VerificationId,
     pub(super) revision: i64,
     pub(super) share: RecordShare,
+    pub(super) detail: RecordDetail,
     pub(super) line: PackedLine,
 }
 
@@ -211,5 +215,32 @@ impl RecordsStore {
     pub(super) fn note_copied(&self, key: &RollupKey, revision: u64) -> Result<(), Fault> {
         let revision = [number_value(revision)?];
         self.db.run(sql::TOTAL_COPIED, revision.into_iter().chain(key_values(key)).collect())
+    }
+
+    /// What is counted of a day beside the totals.
+    pub(super) fn day(&self, day: UnixMillis) -> Result<DayDetail, Fault> {
+        let row = self.db.first(sql::DAY_GET, vec![millis_value(day)])?;
+        Ok(row.map(|DayRow(detail)| detail).unwrap_or_default())
+    }
+
+    pub(super) fn put_day(&self, day: UnixMillis, detail: &DayDetail) -> Result<(), Fault> {
+        let body = serde_json::to_string(detail).map_err(storage_failed)?;
+        self.db.run(sql::DAY_PUT, vec![millis_value(day), body.into()])
+    }
+
+    pub(super) fn settlement(&self, id: SettlementId) -> Result<Option<SettlementState>, Fault> {
+        let row = self.db.first(sql::SETTLEMENT_GET, vec![id.to_string().into()])?;
+        Ok(row.map(|StoredSettlement(state)| state))
+    }
+
+    pub(super) fn put_settlement(&self, state: &SettlementState) -> Result<(), Fault> {
+        let bind = vec![
+            state.id.to_string().into(),
+            Value::Integer(state.revision),
+            state.network.as_str().into(),
+            state.status.as_str().into(),
+            state.amount.to_string().into(),
+        ];
+        self.db.run(sql::SETTLEMENT_PUT, bind)
     }
 }

@@ -1,6 +1,7 @@
 //! Takes what a ledger ships. A repeat changes nothing, nor does an older revision of a record; the totals change in the
 //! same transaction as the records.
 
+use super::days::ChangedDays;
 use super::store::{NewEvent, NewRecord, RecordsStore};
 use super::{ArchiveOwner, OWNER, RecordShare, Records, RecordsOwner, packed};
 use crate::app::{bucket, db};
@@ -13,6 +14,7 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::Fault;
 use x402_core::messages::records::{RecordsBatch, RecordsEnvelope, RecordsReply};
 use x402_core::records::archived_from;
+use x402_core::records::detail::{RecordDetail, SettlementState};
 use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
 
 /// What is to be stored of a batch.
@@ -20,6 +22,7 @@ use x402_core::records::rollup::{RollupKey, Totals, apply_share, day_of};
 struct NewRows {
     records: Vec<NewRecord>,
     events: Vec<NewEvent>,
+    settlements: Vec<SettlementState>,
 }
 
 /// What is known of a month that is archived already.
@@ -41,12 +44,15 @@ impl Records {
     ) -> Result<RecordsReply, Fault> {
         let store = self.store();
         let owner = ArchiveOwner { tenant: envelope.tenant, environment: envelope.environment };
-        let NewRows { records, events } = read_batch(envelope.month, batch)?;
+        let NewRows { records, events, settlements } = read_batch(envelope.month, batch)?;
         let stored: Option<RecordsOwner> = if self.open_stored()? { store.state(OWNER)? } else { None };
         let new = RecordsOwner { owner, month: envelope.month, is_late: now >= archived_from(envelope.month) };
         let month = stored.unwrap_or(new);
         let mut archived = ArchivedPart::default();
         if month.is_late {
+            if records.is_empty() && events.is_empty() {
+                return Ok(RecordsReply::Taken);
+            }
             archived = self.read_archived(&store, owner, &records).await?;
         }
         // Nothing is awaited from here: an archive that began meanwhile is seen.
@@ -61,11 +67,15 @@ impl Records {
             if store.state::<RecordsOwner>(OWNER)?.is_none() {
                 store.put_state(OWNER, &month)?;
             }
-            put_records(&store, records, &archived)?;
+            let mut days = ChangedDays::begin(&store, month.is_late)?;
+            put_records(&store, records, &archived, &mut days)?;
             for event in events {
                 store.put_event(event)?;
             }
-            Ok(())
+            for settlement in &settlements {
+                days.add_settlement(settlement)?;
+            }
+            days.finish()
         })?;
         self.wake_to_copy(app::now()).await;
         Ok(RecordsReply::Taken)
@@ -107,14 +117,15 @@ impl Records {
 
 /// The rows of a batch. A batch of another month is refused whole.
 fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
-    let other = || Fault::internal("a batch holds a record or an event of another month");
+    let other = || Fault::internal("a batch holds a record, an event or a settlement of another month");
     let mut rows = NewRows::default();
     for copy in &batch.records {
         if Period::of(copy.id.created_at()) != month {
             return Err(other());
         }
-        let share = RecordShare::read(copy.id, copy.record.get())?;
-        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, line: packed(copy)? });
+        let text = copy.record.get();
+        let (share, detail) = (RecordShare::read(copy.id, text)?, RecordDetail::read(copy.id, text)?);
+        rows.records.push(NewRecord { id: copy.id, revision: copy.revision, share, detail, line: packed(copy)? });
     }
     for one in &batch.events {
         if Period::of(one.id.created_at()) != month {
@@ -123,11 +134,22 @@ fn read_batch(month: Period, batch: &RecordsBatch) -> Result<NewRows, Fault> {
         let (kind, subject) = (one.kind.clone(), one.subject.clone());
         rows.events.push(NewEvent { id: one.id, kind, subject, line: packed(one)? });
     }
+    for state in &batch.settlements {
+        if Period::of(state.id.created_at()) != month {
+            return Err(other());
+        }
+        rows.settlements.push(state.clone());
+    }
     Ok(rows)
 }
 
-/// Stores records of a higher revision than the stored or archived one, and changes the totals.
-fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &ArchivedPart) -> Result<(), Fault> {
+/// Stores records of a higher revision than the stored or archived one, and changes the totals and the days.
+fn put_records(
+    store: &RecordsStore,
+    records: Vec<NewRecord>,
+    archived: &ArchivedPart,
+    days: &mut ChangedDays<'_>,
+) -> Result<(), Fault> {
     for (day, totals) in &archived.days {
         if store.totals_of_day(*day)?.is_empty() {
             for (key, total) in totals {
@@ -139,11 +161,13 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
     let mut known = archived.records.clone();
     let hours: BTreeMap<VerificationId, UnixMillis> =
         map_of(records.iter().map(|record| (record.id, record.share.key.start)));
+    let mut bodies = BTreeMap::new();
     for row in store.shares(hours.keys())? {
         let id = VerificationId::parse(&row.id).ok_or_else(|| Fault::internal("a stored record has no id"))?;
         let start = hours.get(&id).copied().unwrap_or_default();
         let key = RollupKey { start, chain: row.chain, outcome: row.outcome };
         known.insert(id, (row.revision, RecordShare { key, amount: row.amount }));
+        bodies.insert(id, row.body);
     }
     let (mut totals, mut loaded, mut changed) = (Totals::new(), BTreeSet::new(), BTreeSet::new());
     let mut newer = Vec::new();
@@ -166,6 +190,7 @@ fn put_records(store: &RecordsStore, records: Vec<NewRecord>, archived: &Archive
             changed.insert(share.key.clone());
         }
         apply_share(&mut totals, earlier, share)?;
+        days.add_record(*id, record.detail.clone(), bodies.get(id))?;
         known.insert(*id, (*revision, share.clone()));
         newer.push(record);
     }

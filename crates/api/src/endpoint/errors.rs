@@ -61,7 +61,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::FacilitatorVerify | Endpoint::FacilitatorSettle => payment,
         Endpoint::FacilitatorSupported | Endpoint::FacilitatorAccepts => vec![E::RateLimited],
         Endpoint::Settlements => vec![E::InvalidRequest, E::InvalidChain],
-        Endpoint::EventList => vec![E::InvalidRequest],
+        Endpoint::EventList | Endpoint::Analytics => vec![E::InvalidRequest],
         Endpoint::EventRead => vec![E::NotFound, E::InvalidRequest],
         Endpoint::EventStream | Endpoint::Export => vec![E::InvalidRequest, E::RateLimited],
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],

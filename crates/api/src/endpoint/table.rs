@@ -288,6 +288,16 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
     route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
+    with_alias(
+        route(
+            Endpoint::Analytics,
+            Method::Get,
+            "/v1/analytics",
+            HEARS,
+            ["Analytics", "What the payments of some days add up to"],
+        ),
+        "/api/v1/x402/analytics",
+    ),
     route(
         Endpoint::EventStream,
         Method::Get,

@@ -2,7 +2,7 @@
 
 use crate::endpoint::{Endpoint, RouteRow};
 use crate::export::ExportKind;
-use crate::{events, operators, records};
+use crate::{analytics, events, operators, records};
 use serde_json::{Value, json};
 use x402_core::audit::AuditAction;
 
@@ -80,15 +80,20 @@ const fn is_paged(endpoint: Endpoint) -> bool {
     )
 }
 
-/// The parameters of routes that read events, or export them.
+/// The parameters of routes that read what has happened.
 fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
     let is_listed = matches!(endpoint, Endpoint::EventList | Endpoint::EventStream);
-    if !is_listed && !matches!(endpoint, Endpoint::EventRead | Endpoint::Export) {
+    if !is_listed && !matches!(endpoint, Endpoint::EventRead | Endpoint::Export | Endpoint::Analytics) {
         return Vec::new();
     }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
     let about = "For a session: `live` where it is absent. A key reads its own environment.";
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
+    if endpoint == Endpoint::Analytics {
+        let (default, most) = (analytics::DAYS_DEFAULT, analytics::DAYS_MAX);
+        let schema = json!({"type": "integer", "minimum": 1, "maximum": most, "default": default});
+        all.push(one("days", "So many days (UTC), the last of which is today.", schema));
+    }
     if is_listed {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));

@@ -3,6 +3,8 @@
 
 use super::VersionedReply;
 use crate::records::RecordCopy;
+use crate::records::days::{DaySpan, MonthDays};
+use crate::records::detail::SettlementState;
 use crate::records::events::{EventCopy, EventsPage, EventsQuery};
 use serde::{Deserialize, Serialize};
 use x402_chain::id::{EventId, TenantId, VerificationId};
@@ -50,6 +52,9 @@ pub enum RecordsMessage {
     },
     /// List events, the newest first. [`RecordsReply::Events`]; [`RecordsReply::Failed`] as above.
     PageEvents(EventsQuery),
+    /// Say what is counted of some days of the month. [`RecordsReply::Days`], or [`RecordsReply::Counting`];
+    /// [`RecordsReply::Failed`] as above.
+    Days(DaySpan),
     /// Delete all that is stored. [`RecordsReply::Erased`], or [`RecordsReply::Archiving`].
     Erase,
 }
@@ -61,6 +66,10 @@ pub struct RecordsBatch {
     pub records: Vec<RecordCopy>,
     /// Events, also of kinds that the object does not know; one that is stored changes nothing.
     pub events: Vec<EventCopy>,
+    /// Settlements whose ids are of this month; an older revision changes nothing. An object of the build before counts
+    /// none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub settlements: Vec<SettlementState>,
 }
 
 /// Which records of a month to list.
@@ -99,6 +108,10 @@ pub enum RecordsReply {
     Event(Option<EventCopy>),
     /// A page of events.
     Events(EventsPage),
+    /// What is counted of the days.
+    Days(MonthDays),
+    /// Records of an older build are being counted: some were. The same may be sent again.
+    Counting,
     /// Nothing is stored any more.
     Erased,
     /// The message was not carried out; the code of the fault ([`crate::error::ErrorCode`]), for the log.
@@ -136,13 +149,16 @@ mod tests {
         let event =
             r#"{"id":"evt_01KB0000000000000000000000","kind":"payment.finalized","subject":"ver_1","body":{},"at":1}"#;
         let change = event.replace("payment.finalized", "key.revoked").replace("ver_1", "key_1");
+        let settlement = r#"{"id":"stl_01KB0000000000000000000000","revision":2,"network":"eip155:8453","status":"completed","amount":"1500000"}"#;
         let later = event.replace("payment.finalized", "of.later");
         for message in [
             r#""erase""#.to_owned(),
             format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change},{later}]}}}}"#),
+            format!(r#"{{"take":{{"records":[],"events":[],"settlements":[{settlement}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),
             r#"{"page":{"before":null,"rows":20,"bytes":1000}}"#.to_owned(),
             r#"{"read_event":{"id":"evt_01KB0000000000000000000000"}}"#.to_owned(),
+            r#"{"days":{"from":0,"to":86400000}}"#.to_owned(),
             r#"{"page_events":{"before":null,"from":"evt_01KB0000000000000000000000","kinds":["key.revoked"],"subject":"key_1","rows":20,"bytes":1000}}"#.to_owned(),
         ] {
             let text = format!("{ENVELOPE}{message}}}");
@@ -160,6 +176,8 @@ mod tests {
             "{\"event\":null}".to_owned(),
             format!("{{\"event\":{event}}}"),
             format!("{{\"events\":{{\"events\":[{event}],\"floor\":null}}}}"),
+            "\"counting\"".to_owned(),
+            r#"{"days":{"verifications":[{"day":0,"chain":"base","state":"confirmed","sum":{"amount":"7","count":1}}],"settlements":[],"latency":[{"hour":0,"count":1,"p50_ms":7,"p95_ms":7}],"payers":{"0xA":{"amount":"7","count":1}},"is_cut":false}}"#.to_owned(),
             "{\"failed\":\"INTERNAL\"}".to_owned(),
         ] {
             let text = format!("{{\"version\":2,\"reply\":{reply}}}");

@@ -78,7 +78,7 @@ pub struct Total {
 }
 
 /// The fault for a total that would not be a number.
-fn inexact() -> Fault {
+pub(super) fn inexact() -> Fault {
     Fault::internal("a total of records is out of its range")
 }
 
