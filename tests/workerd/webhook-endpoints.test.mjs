@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { after, before, beforeEach, test } from "node:test";
 import { Response, fetch as passed } from "miniflare";
+import { Webhook } from "standardwebhooks";
 import { Browser, address, mailTo, signedUp } from "./browser.mjs";
 import { PEPPERS, startWorker } from "./worker.mjs";
 
@@ -234,6 +235,11 @@ test("a secret is shown once, is stored sealed for its endpoint, and after a rot
   const secrets = [first];
   const before = await rowOf(id);
   assert.equal(opened(before.secret_sealed, id), first);
+  // The key is the 32 bytes, as receivers' packages read the text.
+  const byKey = createHmac("sha256", Buffer.from(first.slice(6), "base64"))
+    .update("msg_1.1700000000.{}")
+    .digest("base64");
+  assert.equal(new Webhook(first).sign("msg_1", new Date(1_700_000_000_000), "{}"), `v1,${byKey}`);
   assert.throws(() => opened(before.secret_sealed, other.id), "it opens in no other row");
   for (let times = 0; times < 2; times += 1) {
     const { webhook_endpoint: shown, secret } = await rotate();
