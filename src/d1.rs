@@ -4,6 +4,7 @@
 pub(crate) mod alerts;
 pub(crate) mod change;
 pub(crate) mod deletions;
+pub(crate) mod endpoints;
 pub(crate) mod keys;
 pub(crate) mod oidc;
 pub(crate) mod people;

@@ -18,6 +18,7 @@ pub mod cookies;
 pub mod credentials;
 mod csv;
 pub mod deletion;
+pub mod dns;
 pub mod docs;
 pub mod endpoint;
 pub mod event_stream;
@@ -46,6 +47,7 @@ pub mod target;
 pub mod tenant;
 pub mod verify;
 pub mod version;
+pub mod webhook_endpoints;
 pub mod webhooks;
 pub mod whoami;
 

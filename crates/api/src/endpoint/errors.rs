@@ -64,6 +64,11 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::EventList | Endpoint::Analytics => vec![E::InvalidRequest],
         Endpoint::EventRead => vec![E::NotFound, E::InvalidRequest],
         Endpoint::EventStream | Endpoint::Export => vec![E::InvalidRequest, E::RateLimited],
+        Endpoint::WebhookCreate => vec![E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
+        Endpoint::WebhookPatch => vec![E::NotFound, E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
+        Endpoint::WebhookRead | Endpoint::WebhookRemove | Endpoint::WebhookRotate => {
+            vec![E::NotFound, E::EnvironmentMismatch]
+        }
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],
         Endpoint::Settlement
         | Endpoint::Verification
@@ -155,6 +160,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::ErrorDocs
         | Endpoint::TierDocs
         | Endpoint::OwnKeyList
+        | Endpoint::WebhookList
         | Endpoint::SessionRead
         | Endpoint::SessionEnd
         | Endpoint::SessionList
