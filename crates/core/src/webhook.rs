@@ -1,7 +1,9 @@
 //! Webhooks: how a message is signed, and when and in which order an endpoint gets it.
 
 pub mod breaker;
+pub mod delivery;
 pub mod outcome;
 pub mod schedule;
+pub mod select;
 pub mod signature;
 pub mod subscription;
