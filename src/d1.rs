@@ -3,6 +3,7 @@
 
 pub(crate) mod change;
 pub(crate) mod deletions;
+pub(crate) mod endpoints;
 pub(crate) mod keys;
 pub(crate) mod oidc;
 pub(crate) mod people;

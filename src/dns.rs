@@ -1,30 +1,51 @@
 //! The DNS, by a resolver over HTTPS.
 
-use crate::outbound::{OutboundRequest, deadline, exchange, request_headers};
-use x402_api::oidc::dns::{read_txt, txt_url};
+use crate::outbound::{HttpAnswer, OutboundRequest, deadline, exchange, request_headers};
+use futures_util::future::try_join;
+use std::net::IpAddr;
+use x402_api::dns::{RecordKind, question_url, read_addresses, read_records};
 use x402_core::error::{ErrorCode, Fault};
 
 /// The deadline of one question: a person waits.
 const LIMIT_MS: u32 = 3_000;
 const ANSWER_MAX: usize = 64 * 1_024;
 
-/// The texts of the TXT records of a name; none where there are no such records.
-///
-/// # Errors
-/// `UPSTREAM_UNAVAILABLE` where the resolver does not answer, or could not find out.
-pub(crate) async fn txt_records(resolver: &str, name: &str) -> Result<Vec<String>, Fault> {
+fn unavailable(cause: String) -> Fault {
+    let detail = "the DNS cannot be asked for the domain's record: try again later";
+    Fault::new(ErrorCode::UpstreamUnavailable, detail).after(5).because(cause)
+}
+
+async fn ask(resolver: &str, name: &str, kind: RecordKind) -> Result<HttpAnswer, Fault> {
     let request = OutboundRequest {
-        url: &txt_url(resolver, name),
+        url: &question_url(resolver, name, kind),
         headers: &request_headers(&[("accept", "application/dns-json")]),
         body: None,
         deadline: deadline(LIMIT_MS),
         answer_max: ANSWER_MAX,
     };
-    let unavailable = |cause: String| {
-        let detail = "the DNS cannot be asked for the domain's record: try again later";
-        Fault::new(ErrorCode::UpstreamUnavailable, detail).after(5).because(cause)
-    };
-    let answer = exchange(request).await.map_err(|failure| unavailable(format!("DNS: {failure}")))?;
-    let texts = if answer.status == 200 { read_txt(&answer.body) } else { None };
-    texts.ok_or_else(|| unavailable(format!("the resolver answered {} and no list of records", answer.status)))
+    exchange(request).await.map_err(|failure| unavailable(format!("DNS: {failure}")))
+}
+
+fn understood<T>(answer: &HttpAnswer, read: impl FnOnce(&[u8]) -> Option<T>) -> Result<T, Fault> {
+    let found = if answer.status == 200 { read(&answer.body) } else { None };
+    found.ok_or_else(|| unavailable(format!("the resolver answered {} and no list of records", answer.status)))
+}
+
+/// The texts of the TXT records of a name; none where there are no such records.
+///
+/// # Errors
+/// `UPSTREAM_UNAVAILABLE` where the resolver does not answer, or could not find out.
+pub(crate) async fn txt_records(resolver: &str, name: &str) -> Result<Vec<String>, Fault> {
+    understood(&ask(resolver, name, RecordKind::Txt).await?, |body| read_records(body, RecordKind::Txt))
+}
+
+/// Every address of a host, of IPv4 and of IPv6; none where it has none.
+///
+/// # Errors
+/// `UPSTREAM_UNAVAILABLE` where the resolver does not answer, or could not find out, for either of the two.
+pub(crate) async fn addresses(resolver: &str, host: &str) -> Result<Vec<IpAddr>, Fault> {
+    let (old, new) = try_join(ask(resolver, host, RecordKind::A), ask(resolver, host, RecordKind::Aaaa)).await?;
+    let mut all = understood(&old, |body| read_addresses(body, RecordKind::A))?;
+    all.extend(understood(&new, |body| read_addresses(body, RecordKind::Aaaa))?);
+    Ok(all)
 }

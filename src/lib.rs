@@ -14,7 +14,8 @@
 //! | `mail` | how a mail leaves |
 //! | `erasure` | what becomes of a tenant whose deletion is due |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
-//! | `dns`, `webcrypto` | TXT records by a resolver over HTTPS; the platform's cryptography |
+//! | `dns`, `webcrypto` | records by a resolver over HTTPS; the platform's cryptography |
+//! | `webhook_target` | whether messages may be sent to an address that a tenant gave |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
@@ -62,6 +63,12 @@ pub mod d1 {
 
     /// Those of deletions.
     pub mod deletions {
+        pub mod rows;
+        pub mod sql;
+    }
+
+    /// Those of webhook endpoints.
+    pub mod endpoints {
         pub mod rows;
         pub mod sql;
     }
@@ -121,3 +128,5 @@ mod rpc;
 mod turnstile;
 #[cfg(target_arch = "wasm32")]
 mod webcrypto;
+#[cfg(target_arch = "wasm32")]
+mod webhook_target;

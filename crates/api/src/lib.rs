@@ -16,6 +16,7 @@ pub mod chains;
 pub mod cookies;
 pub mod credentials;
 pub mod deletion;
+pub mod dns;
 pub mod docs;
 pub mod endpoint;
 pub mod events;
@@ -42,6 +43,7 @@ pub mod target;
 pub mod tenant;
 pub mod verify;
 pub mod version;
+pub mod webhook_endpoints;
 pub mod webhooks;
 pub mod whoami;
 

@@ -1,8 +1,7 @@
 //! A tenant's own identity provider (OpenID Connect Core 1.0): what an owner sets, and the addresses and bodies of the code
-//! flow. The provider's documents are read in [`discovery`] and [`id_token`], the DNS's answers in [`dns`].
+//! flow. The provider's documents are read in [`discovery`] and [`id_token`].
 
 pub mod discovery;
-pub mod dns;
 pub mod id_token;
 
 use crate::admin::read_email;

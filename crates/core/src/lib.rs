@@ -12,6 +12,7 @@ pub mod audit;
 pub mod error;
 pub mod event;
 pub mod messages;
+pub mod net;
 pub mod outbox;
 pub mod people;
 pub mod public_url;

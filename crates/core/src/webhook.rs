@@ -2,8 +2,10 @@
 
 pub mod breaker;
 pub mod delivery;
+pub mod endpoint;
 pub mod outcome;
 pub mod schedule;
+pub mod secret;
 pub mod select;
 pub mod signature;
 pub mod subscription;
