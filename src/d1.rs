@@ -2,6 +2,7 @@
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
 pub(crate) mod change;
+pub(crate) mod couriers;
 pub(crate) mod deletions;
 pub(crate) mod endpoints;
 pub(crate) mod keys;

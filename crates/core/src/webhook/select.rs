@@ -2,7 +2,6 @@
 
 use super::breaker::Passage;
 use std::collections::BTreeSet;
-use x402_chain::time::UnixMillis;
 
 /// The most messages of an endpoint that are in flight.
 pub const IN_FLIGHT_MAX: usize = 6;
@@ -41,6 +40,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::collections::{BTreeMap, VecDeque};
+    use x402_chain::time::UnixMillis;
 
     fn passage() -> impl Strategy<Value = Passage> {
         prop_oneof![Just(Passage::Free), Just(Passage::Probe), Just(Passage::Closed(UnixMillis(9)))]
