@@ -11,6 +11,7 @@ use crate::d1;
 use crate::d1::change::{Actor, Change};
 use crate::d1::deletions;
 use crate::d1::deletions::rows::DueDeletion;
+use crate::d1::endpoints;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use x402_chain::id::{AuditId, TenantId};
 use x402_chain::network::Environment;
@@ -75,6 +76,8 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
             return Ok(false);
         }
     }
+    // After the ledgers, which ship to the endpoints that they know.
+    endpoints::erase_endpoints(&app.db()?, tenant).await?;
     Ok(true)
 }
 

@@ -22,6 +22,7 @@ mod session;
 mod tenant;
 mod tenant_oidc;
 mod verify;
+mod webhook_endpoints;
 mod webhooks;
 
 use crate::app::{App, after_answer};
@@ -91,6 +92,12 @@ pub(crate) async fn dispatch(
         Endpoint::MailResend => operators::resend_mail(app, context, &incoming).await?,
         Endpoint::MarkRemove => operators::remove_mark(app, &incoming).await?,
         Endpoint::PersonSessionsEnd => operators::end_sessions(app, &incoming).await?,
+        Endpoint::WebhookList => webhook_endpoints::list(app, &incoming).await?,
+        Endpoint::WebhookCreate => webhook_endpoints::create(app, &incoming).await?,
+        Endpoint::WebhookRead => webhook_endpoints::read(app, &incoming).await?,
+        Endpoint::WebhookPatch => webhook_endpoints::patch(app, &incoming).await?,
+        Endpoint::WebhookRemove => webhook_endpoints::remove(app, &incoming).await?,
+        Endpoint::WebhookRotate => webhook_endpoints::rotate(app, &incoming).await?,
         Endpoint::OwnKeyList => keys::list_own(app, &incoming).await?,
         Endpoint::OwnKeyCreate => keys::create_own(app, &incoming).await?,
         Endpoint::OwnKeyRotate => keys::rotate_own(app, &incoming).await?,

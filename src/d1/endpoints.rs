@@ -15,7 +15,6 @@ use worker::D1Database;
 use x402_api::webhook_endpoints::{EndpointChange, NewEndpoint};
 use x402_chain::id::{EndpointId, TenantId};
 use x402_chain::network::Environment;
-use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::sealing::SealedRow;
 use x402_core::webhook::endpoint::{EndpointStatus, PREVIOUS_SECRET_MS};
@@ -37,6 +36,7 @@ pub(crate) async fn seal_secret(app: &App, id: EndpointId, secret: &WebhookSecre
 }
 
 /// What a message to an endpoint is sent by.
+#[expect(dead_code, reason = "read by the object that delivers")]
 pub(crate) struct EndpointTarget {
     pub(crate) tenant: TenantId,
     /// The environment whose events it gets.
@@ -54,6 +54,7 @@ pub(crate) struct EndpointTarget {
 ///
 /// # Errors
 /// Where the directory fails; `INTERNAL` where no pepper opens a secret.
+#[expect(dead_code, reason = "called by the object that delivers")]
 pub(crate) async fn read_target(app: &App, id: EndpointId) -> Result<Option<EndpointTarget>, Fault> {
     let text = id.to_string();
     let rows = all(&app.db()?, sql::ENDPOINT_TARGET, &[BoundValue::Text(&text)]).await?;

@@ -56,7 +56,7 @@ pub(super) async fn check_manager(
 /// Whether a route only ends something: a delay would cost more than a check by the directory, which may be newer than
 /// the ledger's copy and never older.
 const fn takes_away(endpoint: Endpoint) -> bool {
-    matches!(endpoint, Endpoint::OwnKeyRevoke | Endpoint::OwnRecipientRetire)
+    matches!(endpoint, Endpoint::OwnKeyRevoke | Endpoint::OwnRecipientRetire | Endpoint::WebhookRemove)
 }
 
 /// The managing key as the directory has it, checked as its ledger would.

@@ -6,6 +6,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::{BoundReference, ClaimUnit};
 use x402_edge::d1::deletions::sql as deletions;
+use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
@@ -471,6 +472,62 @@ fn rows_of_identity_providers_are_read_or_refused() {
     all.row(&[oidc::OIDC_GET, oidc::OIDC_OF_DOMAIN], &row, &["proven_ms", "checked_ms", "due_ms"], &bad);
     all.row(&[oidc::OIDC_PUT, oidc::OIDC_REMOVE, oidc::OIDC_PROVE], &[int(1)], &[], &[]);
     all.assert_all(&[oidc::ALL]);
+}
+
+#[test]
+fn rows_of_webhook_endpoints_are_read_or_refused() {
+    let mut all = Checked::default();
+    let row = [
+        text("whe_01KB0000000000000000000000"),
+        text("live"),
+        text("https://shop.example/"),
+        text(r#"["payment.*"]"#),
+        text("shop"),
+        text("disabled"),
+        text("gone"),
+        int(1),
+        int(2),
+        int(3),
+    ];
+    let bad = [
+        ("id", text(TENANT)),
+        ("environment", text("?")),
+        ("events", text("payment.*")),
+        ("status", text("?")),
+        ("previous_until_ms", int(-1)),
+    ];
+    let null = ["description", "disabled_reason", "previous_until_ms"];
+    all.row(&[endpoints::ENDPOINTS_OF, endpoints::ENDPOINT_GET], &row, &null, &bad);
+    let row = [
+        text(TENANT),
+        text("test"),
+        text("https://shop.example/"),
+        text("active"),
+        text("v1.a.b"),
+        text("v1.c.d"),
+        int(1),
+        text("free"),
+        text("active"),
+    ];
+    let bad = [
+        ("tenant_id", text(KEY)),
+        ("environment", text("?")),
+        ("status", text("?")),
+        ("previous_until_ms", int(-1)),
+        ("tier", text("?")),
+        ("tenant_status", text("?")),
+    ];
+    all.row(&[endpoints::ENDPOINT_TARGET], &row, &["previous_sealed", "previous_until_ms"], &bad);
+    let target = |tier: &str, status: &str| {
+        let mut row = row.clone();
+        [row[7], row[8]] = [text(tier), text(status)];
+        endpoints::ENDPOINT_TARGET.read(row).expect("a row").may_deliver()
+    };
+    assert!(target("starter", "active") && !target("starter", "suspended") && !target("free", "active"));
+    let changes = [endpoints::ENDPOINT_PUT, endpoints::ENDPOINT_PATCH, endpoints::ENDPOINT_ROTATE];
+    all.row(&changes, &[int(1)], &[], &[]);
+    all.row(&[endpoints::ENDPOINT_REMOVE], &[int(1)], &[], &[]);
+    all.assert_all(&[endpoints::ALL]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use x402_edge::d1::deletions::sql as deletions;
+use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
@@ -124,6 +125,7 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), directory::ALL, &["CHECKS_GET", "STUCK_GET", "TENANTS_TO_LOAD"]);
     check(&directory_db(), people::ALL, &[]);
     check(&directory_db(), oidc::ALL, &[]);
+    check(&directory_db(), endpoints::ALL, &[]);
     check(&directory_db(), deletions::ALL, &[]);
 }
 

@@ -36,16 +36,17 @@ pub fn tiers() -> String {
             TierChains::All => "all".to_owned(),
             TierChains::Only(keys) => keys.join(", "),
         };
-        let [branding, oidc] = [plan.branding, plan.oidc].map(|has| if has { "yes" } else { "no" });
+        let [branding, oidc, webhooks] =
+            [plan.branding, plan.oidc, plan.webhooks].map(|has| if has { "yes" } else { "no" });
         let month = plan.limits.per_month.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         format!(
-            "<tr><td>{}<td>${}<td>{month}<td>{} / {}<td>{chains}<td>{branding}<td>{oidc}",
+            "<tr><td>{}<td>${}<td>{month}<td>{} / {}<td>{chains}<td>{branding}<td>{oidc}<td>{webhooks}",
             plan.name, plan.price_usd, plan.limits.per_minute, plan.limits.per_hour
         )
     });
     format!(
         "{HEAD}<title>Tiers</title><h1>Tiers</h1><table><tr><th>tier<th>a month<th>verifications a month\
-         <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC{}</table>\
+         <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC<th>webhooks{}</table>\
          <p>Test mode is free of the monthly quota; ask the operator for another tier.",
         rows.collect::<String>()
     )

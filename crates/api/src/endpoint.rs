@@ -129,6 +129,18 @@ pub enum Endpoint {
     EventList,
     /// One event by its id.
     EventRead,
+    /// Where the tenant's events are sent to.
+    WebhookList,
+    /// Makes an endpoint to which they are sent.
+    WebhookCreate,
+    /// One endpoint by its id.
+    WebhookRead,
+    /// Changes, pauses or resumes an endpoint.
+    WebhookPatch,
+    /// Removes an endpoint.
+    WebhookRemove,
+    /// Gives an endpoint a new secret.
+    WebhookRotate,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

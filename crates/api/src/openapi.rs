@@ -9,7 +9,7 @@ use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
     accepts, admin, audit, chains, deletion, events, facilitator, health, identities, keys, members, oidc, operators,
-    problem, recipients, records, session, tenant, verify, version, whoami,
+    problem, recipients, records, session, tenant, verify, version, webhook_endpoints, whoami,
 };
 use parameters::parameters;
 use schemars::generate::SchemaSettings;
@@ -144,6 +144,16 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::SessionList => (None, 200, of::<records::ListPage<session::OwnSession>>(make)),
         Endpoint::EventList => (None, 200, of::<records::ListPage<events::EventView>>(make)),
         Endpoint::EventRead => (None, 200, of::<events::EventView>(make)),
+        Endpoint::WebhookList => (None, 200, of::<records::ListPage<webhook_endpoints::EndpointView>>(make)),
+        Endpoint::WebhookCreate => {
+            (Some(of::<webhook_endpoints::EndpointBody>(make)), 201, of::<webhook_endpoints::EndpointCreated>(make))
+        }
+        Endpoint::WebhookRead => (None, 200, of::<webhook_endpoints::EndpointAlone>(make)),
+        Endpoint::WebhookPatch => {
+            (Some(of::<webhook_endpoints::EndpointPatchBody>(make)), 200, of::<webhook_endpoints::EndpointAlone>(make))
+        }
+        Endpoint::WebhookRemove => (None, 200, of::<webhook_endpoints::EndpointRemoved>(make)),
+        Endpoint::WebhookRotate => (None, 200, of::<webhook_endpoints::EndpointRotated>(make)),
         Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
         Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
@@ -262,6 +272,11 @@ fn example(endpoint: Endpoint) -> Option<Value> {
             json!({"name": "shop", "environment": "test", "scopes": ["verify", "settle"], "allow_list": ["203.0.113.0/24"]}),
         ),
         (Endpoint::OwnKeyRotate, json!({"grace_seconds": 3600})),
+        (
+            Endpoint::WebhookCreate,
+            json!({"url": "https://shop.example.com/hooks", "environment": "live", "events": ["payment.*"]}),
+        ),
+        (Endpoint::WebhookPatch, json!({"status": "paused"})),
         (Endpoint::LeakedKey, json!({"key": "x402_live_…", "url": "https://example.com/paste/1"})),
         (Endpoint::InvitationCreate, json!({"email": "bob@example.com", "role": "developer"})),
         (Endpoint::MemberPatch, json!({"role": "viewer"})),

@@ -117,6 +117,7 @@ statements! {
         AND NOT EXISTS (SELECT 1 FROM invitations WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM sessions WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM oidc_connections WHERE tenant_id = ?2)
+        AND NOT EXISTS (SELECT 1 FROM webhook_endpoints WHERE tenant_id = ?2)
         AND NOT EXISTS (SELECT 1 FROM identities WHERE provider = 'oidc ' || ?2)
         AND NOT EXISTS (SELECT 1 FROM audit_log WHERE tenant_id = ?2 AND ip_prefix <> 'erased')
         AND NOT EXISTS (SELECT 1 FROM api_keys WHERE tenant_id = ?2 AND (name <> 'erased' OR allow_list <> '[]'))

@@ -1,17 +1,16 @@
 //! The rows about webhook endpoints.
 
 use crate::storage::{FromRow, RowReader};
-use x402_api::webhook_endpoints::EndpointView;
+use x402_api::webhook_endpoints::{EndpointView, NewEndpoint};
 use x402_chain::id::{EndpointId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::TenantStatus;
 use x402_core::tenancy::tier::Tier;
-use x402_core::webhook::endpoint::EndpointStatus;
+use x402_core::webhook::endpoint::{EndpointStatus, PREVIOUS_SECRET_MS};
 
 /// An endpoint, without its secrets.
-#[derive(Clone)]
 pub struct EndpointRow {
     /// Its id.
     pub id: EndpointId,
@@ -58,6 +57,29 @@ impl FromRow for EndpointRow {
 }
 
 impl EndpointRow {
+    /// The row of an endpoint that was just made.
+    #[must_use]
+    pub fn new(id: EndpointId, new: NewEndpoint, now: UnixMillis) -> Self {
+        Self {
+            id,
+            environment: new.environment,
+            url: new.url.as_str().to_owned(),
+            events: new.events,
+            description: new.description,
+            status: EndpointStatus::Active,
+            disabled_reason: None,
+            previous_until: None,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
+    /// The row after a rotation of its secret.
+    #[must_use]
+    pub fn rotated(self, now: UnixMillis) -> Self {
+        Self { previous_until: Some(now.plus(PREVIOUS_SECRET_MS)), updated_at: now, ..self }
+    }
+
     /// The endpoint as its tenant sees it.
     #[must_use]
     pub fn view(self, now: UnixMillis) -> EndpointView {

@@ -63,6 +63,11 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::Settlements => vec![E::InvalidRequest, E::InvalidChain],
         Endpoint::EventList => vec![E::InvalidRequest],
         Endpoint::EventRead => vec![E::NotFound, E::InvalidRequest],
+        Endpoint::WebhookCreate => vec![E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
+        Endpoint::WebhookPatch => vec![E::NotFound, E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
+        Endpoint::WebhookRead | Endpoint::WebhookRemove | Endpoint::WebhookRotate => {
+            vec![E::NotFound, E::EnvironmentMismatch]
+        }
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],
         Endpoint::Settlement
         | Endpoint::Verification
@@ -154,6 +159,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::ErrorDocs
         | Endpoint::TierDocs
         | Endpoint::OwnKeyList
+        | Endpoint::WebhookList
         | Endpoint::SessionRead
         | Endpoint::SessionEnd
         | Endpoint::SessionList

@@ -81,6 +81,15 @@ const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"]
 const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
+const WEBHOOKS: &str = "/v1/webhook-endpoints";
+const WEBHOOK: &str = "/v1/webhook-endpoints/{id}";
+const WEBHOOK_ROTATE: &str = "/v1/webhook-endpoints/{id}/rotate-secret";
+
+/// A route about webhook endpoints.
+const fn webhook(of: Endpoint, method: Method, path: &'static str, access: Access, summary: &'static str) -> RouteRow {
+    route(of, method, path, access, ["Webhooks", summary])
+}
+
 /// The route table, one row an endpoint.
 pub(crate) const ENDPOINTS: &[RouteRow] = &[
     with_alias(
@@ -281,6 +290,12 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     ),
     route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
     route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
+    webhook(Endpoint::WebhookList, Method::Get, WEBHOOKS, READS, "List the endpoints to which events are sent"),
+    webhook(Endpoint::WebhookCreate, Method::Post, WEBHOOKS, MANAGES, "Make an endpoint; its secret is shown once"),
+    webhook(Endpoint::WebhookRead, Method::Get, WEBHOOK, READS, "Read one endpoint"),
+    webhook(Endpoint::WebhookPatch, Method::Patch, WEBHOOK, MANAGES, "Change, pause or resume an endpoint"),
+    webhook(Endpoint::WebhookRemove, Method::Delete, WEBHOOK, MANAGES, "Remove an endpoint"),
+    webhook(Endpoint::WebhookRotate, Method::Post, WEBHOOK_ROTATE, MANAGES, "Replace a secret; both sign for a day"),
     route(
         Endpoint::OwnKeyList,
         Method::Get,

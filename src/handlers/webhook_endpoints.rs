@@ -1,0 +1,140 @@
+//! `/v1/webhook-endpoints`: a tenant says where its events are sent to. The ledgers of the tenant load which endpoints there are,
+//! as they load keys.
+
+use super::directory::reload_tenant;
+use crate::app;
+use crate::app::App;
+use crate::d1;
+use crate::d1::change::Change;
+use crate::d1::deletions;
+use crate::d1::endpoints::rows::EndpointRow;
+use crate::d1::endpoints::{
+    change_endpoint, create_endpoint, list_endpoints, read_endpoint, remove_endpoint, rotate_secret, seal_secret,
+};
+use crate::request::IncomingRequest;
+use crate::webhook_target::check_target;
+use x402_api::ApiReply;
+use x402_api::records::ListPage;
+use x402_api::webhook_endpoints::{
+    EndpointAlone, EndpointCreated, EndpointRemoved, EndpointRotated, endpoint_change, new_endpoint, too_many_endpoints,
+};
+use x402_chain::id::{EndpointId, TenantId};
+use x402_chain::network::Environment;
+use x402_core::audit::AuditAction;
+use x402_core::error::{ErrorCode, Fault};
+use x402_core::webhook::endpoint::check_webhooks_tier;
+use x402_core::webhook::secret::WebhookSecret;
+
+fn none() -> Fault {
+    Fault::new(ErrorCode::NotFound, "no such webhook endpoint")
+}
+
+/// Checks that a key sees an endpoint's environment; a session sees both.
+fn check_environment(incoming: &IncomingRequest, environment: Environment) -> Result<(), Fault> {
+    match incoming.environment() {
+        Some(own) if own != environment => {
+            let detail = format!("a {} key manages no {} endpoints", own.name(), environment.name());
+            Err(Fault::new(ErrorCode::EnvironmentMismatch, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// The endpoint of the caller's tenant that the path names.
+///
+/// # Errors
+/// `NOT_FOUND`, also for another tenant's; `ENVIRONMENT_MISMATCH`.
+async fn named(app: &App, incoming: &IncomingRequest) -> Result<EndpointRow, Fault> {
+    let id = EndpointId::parse(incoming.param(0)).ok_or_else(none)?;
+    let row = read_endpoint(&app.db()?, incoming.tenant()?, id).await?.ok_or_else(none)?;
+    check_environment(incoming, row.environment)?;
+    Ok(row)
+}
+
+async fn check_tier(app: &App, tenant: TenantId) -> Result<(), Fault> {
+    check_webhooks_tier(d1::read_tenant(&app.db()?, tenant).await?.0.tier)
+}
+
+/// A change of an endpoint, as the audit log records it.
+fn change_of(incoming: &IncomingRequest, action: AuditAction, row: &EndpointRow) -> Result<Change, Fault> {
+    Ok(incoming.change(action, row.id.to_string())?.of(row.environment))
+}
+
+/// `GET /v1/webhook-endpoints`: of both environments, or of the key's.
+pub(super) async fn list(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let rows = list_endpoints(&app.db()?, incoming.tenant()?).await?;
+    let seen = rows.into_iter().filter(|row| check_environment(incoming, row.environment).is_ok());
+    let data = seen.map(|row| row.view(incoming.now)).collect();
+    Ok(ApiReply::json(200, &ListPage { data, next_cursor: None }))
+}
+
+/// `GET /v1/webhook-endpoints/{id}`.
+pub(super) async fn read(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let webhook_endpoint = named(app, incoming).await?.view(incoming.now);
+    Ok(ApiReply::json(200, &EndpointAlone { webhook_endpoint }))
+}
+
+/// `POST /v1/webhook-endpoints`. A request that is repeated makes another endpoint, and nobody would have the secret of this
+/// one: so a ledger that is not reached is no error.
+pub(super) async fn create(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (tenant, db) = (incoming.tenant()?, app.db()?);
+    let new = new_endpoint(&incoming.body, &app.origin)?;
+    check_environment(incoming, new.environment)?;
+    check_tier(app, tenant).await?;
+    check_target(app, new.url.as_str()).await?;
+    let id = EndpointId::new(incoming.now, app::random()?);
+    let secret = WebhookSecret::new(app::random()?);
+    let sealed = seal_secret(app, id, &secret).await?;
+    let made = incoming.change(AuditAction::EndpointCreated, id.to_string())?;
+    let made = made.detail(new.environment.name()).of(new.environment);
+    if !create_endpoint(&db, &new, (id, &sealed), &made).await? {
+        let deletion = deletions::read_deletion(&db, tenant).await?;
+        deletion.map_or(Ok(()), |row| row.deletion.check_none())?;
+        return Err(too_many_endpoints());
+    }
+    let in_force = reload_tenant(app, incoming, tenant).await.is_ok();
+    let webhook_endpoint = EndpointRow::new(id, new, incoming.now).view(incoming.now);
+    Ok(ApiReply::json(201, &EndpointCreated { webhook_endpoint, secret: secret.text(), in_force }))
+}
+
+/// `PATCH /v1/webhook-endpoints/{id}`: changes it, pauses it, or makes it active again.
+pub(super) async fn patch(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let (tenant, db) = (incoming.tenant()?, app.db()?);
+    let new = endpoint_change(&incoming.body, &app.origin)?;
+    let row = named(app, incoming).await?;
+    check_tier(app, tenant).await?;
+    if let Some(url) = &new.url {
+        check_target(app, url.as_str()).await?;
+    }
+    if let Some(names) = new.names() {
+        let made = change_of(incoming, AuditAction::EndpointUpdated, &row)?.detail(names);
+        change_endpoint(&db, row.id, &new, &made).await?;
+        // Also where nothing has changed: a ledger may not have loaded an equal change before.
+        reload_tenant(app, incoming, tenant).await?;
+    }
+    read(app, incoming).await
+}
+
+/// `DELETE /v1/webhook-endpoints/{id}`: nothing is sent to it from then on.
+pub(super) async fn remove(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let row = named(app, incoming).await?;
+    let made = change_of(incoming, AuditAction::EndpointRemoved, &row)?;
+    if !remove_endpoint(&app.db()?, row.id, &made).await? {
+        return Err(none());
+    }
+    reload_tenant(app, incoming, incoming.tenant()?).await?;
+    Ok(ApiReply::json(200, &EndpointRemoved { id: row.id.to_string(), removed_at: incoming.now.rfc3339() }))
+}
+
+/// `POST /v1/webhook-endpoints/{id}/rotate-secret`. The ledgers know no secrets: there is nothing to load.
+pub(super) async fn rotate(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    let row = named(app, incoming).await?;
+    let secret = WebhookSecret::new(app::random()?);
+    let sealed = seal_secret(app, row.id, &secret).await?;
+    let made = change_of(incoming, AuditAction::EndpointRotated, &row)?;
+    if !rotate_secret(&app.db()?, row.id, &sealed, &made).await? {
+        return Err(none());
+    }
+    let webhook_endpoint = row.rotated(incoming.now).view(incoming.now);
+    Ok(ApiReply::json(200, &EndpointRotated { webhook_endpoint, secret: secret.text() }))
+}
