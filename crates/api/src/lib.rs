@@ -16,6 +16,7 @@ pub mod chains;
 pub mod cookies;
 pub mod credentials;
 pub mod deletion;
+pub mod deliveries;
 pub mod dns;
 pub mod docs;
 pub mod endpoint;

@@ -17,6 +17,7 @@ use futures_util::StreamExt;
 use futures_util::future::{Either, select};
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
+use std::cell::Cell;
 use std::rc::Rc;
 use x402_chain::id::{EndpointId, EventId};
 use x402_chain::time::UnixMillis;
@@ -35,6 +36,8 @@ const RUN_MS: u64 = 20_000;
 const ATTEMPTS_MAX: usize = 3_000;
 /// The deadline of an attempt.
 const ATTEMPT_MS: u32 = 10_000;
+/// For how long a check of the DNS counts: `fetch` asks it again anyway, and the platform remembers its answers as long.
+const CHECKED_MS: u64 = 2_000;
 /// The most bytes that are read of an answer.
 const ANSWER_MAX: usize = 4 * 1_024;
 const USER_AGENT: &str = "x402-edge";
@@ -88,7 +91,7 @@ struct Landed {
 /// What the directory says of the endpoint.
 enum Wanted {
     /// Messages go there.
-    Send(Rc<EndpointTarget>),
+    Send(Rc<ReadTarget>),
     /// Messages wait.
     Wait,
     /// The endpoint is deleted.
@@ -156,7 +159,7 @@ impl Courier {
                 if store.state::<Option<DisableReason>>(DISABLE)?.flatten().is_some() {
                     store.put_state(DISABLE, &None::<DisableReason>)?;
                 }
-                Ok(Wanted::Send(Rc::new(target)))
+                Ok(Wanted::Send(Rc::new(ReadTarget { target, checked_at: Cell::new(None) })))
             }
             EndpointStatus::Active | EndpointStatus::Paused | EndpointStatus::Disabled => Ok(Wanted::Wait),
         }
@@ -164,7 +167,7 @@ impl Courier {
 
     /// Sends messages until nothing is due, or the time is over, or the endpoint is to get nothing more; returns what is
     /// wanted then. It ends when nothing is in flight.
-    async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<EndpointTarget>) -> Result<Wanted, Fault> {
+    async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<ReadTarget>) -> Result<Wanted, Fault> {
         let (began, store) = (app::now(), self.store());
         let (mut begun, mut target) = (0_usize, target);
         let mut ended: Option<Wanted> = None;
@@ -298,16 +301,36 @@ fn due_delivery(row: DueRow) -> DueDelivery<Flight> {
     DueDelivery { subject: subject.clone(), item: Flight { event, subject, number, tried } }
 }
 
+/// An endpoint as an alarm has read it.
+struct ReadTarget {
+    target: EndpointTarget,
+    /// When the DNS was last found to lead to public addresses alone.
+    checked_at: Cell<Option<UnixMillis>>,
+}
+
+impl ReadTarget {
+    /// Checks the URL, unless it was checked a moment ago. How the attempt ends where nothing may be sent.
+    async fn check(&self, app: &App) -> Option<AttemptEnd> {
+        if self.checked_at.get().is_some_and(|at| app::now().since(at) < CHECKED_MS) {
+            return None;
+        }
+        match check_target(app, &self.target.url).await {
+            Ok(()) => {
+                self.checked_at.set(Some(app::now()));
+                None
+            }
+            Err(TargetRefused::Forbidden(_)) => Some(AttemptEnd::Refused),
+            Err(TargetRefused::Unresolved(_)) => Some(AttemptEnd::Unreachable),
+        }
+    }
+}
+
 /// Sends a message once.
-async fn attempt(app: &App, target: Rc<EndpointTarget>, flight: Flight, message: String) -> Landed {
+async fn attempt(app: &App, read: Rc<ReadTarget>, flight: Flight, message: String) -> Landed {
+    let target = &read.target;
     let (began, ends) = (app::now(), deadline(ATTEMPT_MS));
     let id = flight.event.to_string();
-    let refused = match check_target(app, &target.url).await {
-        Ok(()) => None,
-        Err(TargetRefused::Forbidden(_)) => Some(AttemptEnd::Refused),
-        Err(TargetRefused::Unresolved(_)) => Some(AttemptEnd::Unreachable),
-    };
-    let (end, retry_after_ms, head) = match refused {
+    let (end, retry_after_ms, head) = match read.check(app).await {
         Some(end) => (end, None, String::new()),
         None => {
             let sent_s = app::now().0 / 1_000;
