@@ -25,7 +25,6 @@ use x402_chain::network::Environment;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::courier::CourierMessage;
-use x402_core::webhook::endpoint::check_webhooks_tier;
 use x402_core::webhook::secret::WebhookSecret;
 
 fn none() -> Fault {
@@ -55,7 +54,7 @@ pub(super) async fn named(app: &App, incoming: &IncomingRequest) -> Result<Endpo
 }
 
 pub(super) async fn check_tier(app: &App, tenant: TenantId) -> Result<(), Fault> {
-    check_webhooks_tier(d1::read_tenant(&app.db()?, tenant).await?.0.tier)
+    d1::read_tenant(&app.db()?, tenant).await?.0.tier.check_webhooks()
 }
 
 /// A change of an endpoint, as the audit log records it.

@@ -256,6 +256,13 @@ test("after the week all that is personal is erased, and a person of two tenants
     `${idOf(ann).replace("_", "-")}.example`,
     secret,
   );
+  await worker.sql(
+    `INSERT INTO webhook_endpoints (id, tenant_id, environment, url, events, status, secret_sealed, created_ms, updated_ms)
+     VALUES (?, ?, 'live', 'https://shop.example/', '[]', 'active', ?, 1, 1)`,
+    "whe_01KB0000000000000000000000",
+    idOf(ann),
+    secret,
+  );
   for (const of of [person, their])
     await worker.sql("INSERT INTO identities (provider, subject, person_id, created_ms) VALUES (?, ?, ?, 1)", `oidc ${idOf(ann)}`, of, of);
   for (const { email } of [ann, bob]) await worker.sql("INSERT INTO mail_addresses VALUES (?, 'complained', 1)", email);

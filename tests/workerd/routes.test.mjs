@@ -63,6 +63,8 @@ const BODIES = {
   "/v1/tenant": {},
   "/v1/api-keys": {},
   "/v1/api-keys/x/rotate": {},
+  "/v1/webhook-endpoints": {},
+  "/v1/webhook-endpoints/x": {},
 };
 
 /** Every route that takes a key in a header, with the call of it. */
@@ -152,7 +154,16 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     "INSERT INTO identities (provider, subject, person_id, created_ms) VALUES ('github', '583231', ?, 1)",
     theirs.session.person.id,
   );
+  const endpoint = "whe_01KB0000000000000000000000";
+  await worker.sql(
+    `INSERT INTO webhook_endpoints (id, tenant_id, environment, url, events, status, secret_sealed, created_ms, updated_ms)
+     VALUES (?, ?, 'live', 'https://shop.example/', '[]', 'active', 'v1.x.x', 1, 1)`,
+    endpoint,
+    tenant,
+  );
   const ids = {
+    "/v1/webhook-endpoints/{id}": [endpoint],
+    "/v1/webhook-endpoints/{id}/rotate-secret": [endpoint],
     "/v1/api-keys/{key_id}": [key.id],
     "/v1/api-keys/{key_id}/rotate": [key.id],
     "/v1/sessions/{id}": [theirs.session.id],
@@ -170,6 +181,7 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),
     members: (await call("GET", "/v1/members")).body,
     recipients: (await call("GET", "/v1/recipients")).body,
+    endpoints: await worker.sql("SELECT * FROM webhook_endpoints WHERE tenant_id = ?", tenant),
     identities: (await call("GET", "/v1/session/identities")).body.data.map(({ id, ended_at }) => [id, ended_at]),
   });
   const before = await state();

@@ -97,79 +97,75 @@ mod tests {
         }
     }
 
+    /// Texts that are no address of a public host, by what is wrong with them.
+    const WRONG: &[(&str, &[&str])] = &[
+        ("no URL", &["", "idp.example", "//idp.example/", "https:/idp.example/", "https:///idp.example/", "https://"]),
+        (
+            "another scheme",
+            &["http://idp.example/", "HTTPS://idp.example/", "ftp://idp.example/", "javascript:alert(1)"],
+        ),
+        ("what the parser mends", &["https:idp.example/", "https:\\\\idp.example\\", "https://idp\n.example/"]),
+        ("space", &[" https://idp.example/", "https://idp.example/ ", "https://idp.example/\t"]),
+        ("user", &["https://user@idp.example/", "https://user:word@idp.example/", "https://idp.example@127.0.0.1/"]),
+        ("empty user", &["https://@idp.example/", "https://:@idp.example/"]),
+        ("port", &["https://idp.example:8443/", "https://idp.example:80/", "https://idp.example:22/"]),
+        ("fragment", &["https://idp.example/#x", "https://idp.example/#"]),
+        ("single label", &["https://localhost/", "https://LOCALHOST/", "https://internal/", "https://idp/"]),
+        (
+            "reserved end",
+            &[
+                "https://a.localhost/",
+                "https://printer.local/",
+                "https://PRINTER.Local/",
+                "https://a.localdomain/",
+                "https://metadata.google.internal/",
+                "https://home.arpa/",
+                "https://router.home.arpa/",
+            ],
+        ),
+        (
+            "dot at the end",
+            &["https://localhost./", "https://idp.example./", "https://127.0.0.1./", "https://a.local./"],
+        ),
+        (
+            "dotted IPv4",
+            &["https://127.0.0.1/", "https://169.254.169.254/latest", "https://8.8.8.8/", "https://1.2.3/"],
+        ),
+        ("short IPv4", &["https://127.1/", "https://127.0.1/"]),
+        ("decimal IPv4", &["https://2130706433/", "https://0/"]),
+        ("hex IPv4", &["https://0x7f000001/", "https://0X7F000001/", "https://0x7f.1/", "https://0x7f.0x0.0x0.0x1/"]),
+        ("octal IPv4", &["https://0177.0.0.1/", "https://017700000001/", "https://0177.1/"]),
+        ("mixed IPv4", &["https://0x7f.0.0.01/", "https://127.0x1/"]),
+        ("IPv6", &["https://[::1]/", "https://[::]/", "https://[fd00::1]/", "https://[2606:4700:4700::1111]/"]),
+        ("mapped IPv6", &["https://[::ffff:127.0.0.1]/", "https://[::ffff:7f00:1]/", "https://[64:ff9b::7f00:1]/"]),
+        ("IPv6 with a zone", &["https://[fe80::1%25eth0]/", "https://[fe80::1%eth0]/"]),
+        ("digits of other scripts", &["https://①②⑦.⓪.⓪.①/", "https://１２７.0.0.1/", "https://127。0。0。1/"]),
+        ("escapes", &["https://%31%32%37.0.0.1/", "https://127%2e0%2e0%2e1/", "https://idp%2eexample/"]),
+        ("international", &["https://bücher.example/", "https://ѕhop.example/", "https://idp．example/"]),
+        ("no label", &["https://a_b.example/", "https://-a.example/", "https://a-.example/", "https://a..example/"]),
+        ("empty label", &["https://.example/", "https://./"]),
+    ];
+
     #[test]
     fn nothing_leads_into_a_private_network() {
+        for (what, all) in WRONG {
+            for wrong in *all {
+                assert_eq!(PublicUrl::parse(wrong), None, "{what}: {wrong}");
+            }
+        }
         let long = format!("https://idp.example/{}", "a".repeat(PUBLIC_URL_MAX));
         let label = format!("https://{}.example/", "a".repeat(64));
-        for wrong in [
-            "",
-            "idp.example",
-            "http://idp.example/",
-            "HTTPS://idp.example/",
-            "ftp://idp.example/",
-            "javascript:alert(1)",
-            "//idp.example/",
-            "https:/idp.example/",
-            "https:///idp.example/",
-            "https:idp.example/",
-            "https:\\\\idp.example\\",
-            " https://idp.example/",
-            "https://idp.example/ ",
-            "https://idp\n.example/",
-            "https://idp.example/\t",
-            "https://user@idp.example/",
-            "https://user:word@idp.example/",
-            "https://@idp.example/",
-            "https://:@idp.example/",
-            "https://idp.example@127.0.0.1/",
-            "https://idp.example:8443/",
-            "https://idp.example:80/",
-            "https://idp.example/#x",
-            "https://localhost/",
-            "https://LOCALHOST/",
-            "https://localhost./",
-            "https://a.localhost/",
-            "https://printer.local/",
-            "https://a.localdomain/",
-            "https://metadata.google.internal/",
-            "https://router.home.arpa/",
-            "https://internal/",
-            "https://idp/",
-            "https://idp.example./",
-            "https://127.0.0.1/",
-            "https://127.1/",
-            "https://2130706433/",
-            "https://0x7f000001/",
-            "https://0x7f.1/",
-            "https://0177.0.0.1/",
-            "https://017700000001/",
-            "https://1.2.3/",
-            "https://0/",
-            "https://169.254.169.254/latest",
-            "https://127.0.0.1./",
-            "https://[::1]/",
-            "https://[::ffff:127.0.0.1]/",
-            "https://[fd00::1]/",
-            "https://①②⑦.⓪.⓪.①/",
-            "https://%31%32%37.0.0.1/",
-            "https://127%2e0%2e0%2e1/",
-            "https://idp%2eexample/",
-            "https://bücher.example/",
-            "https://a_b.example/",
-            "https://-a.example/",
-            "https://a-.example/",
-            "https://a..example/",
-            "https://.example/",
-            &long,
-            &label,
-        ] {
-            assert_eq!(PublicUrl::parse(wrong), None, "{wrong}");
+        let name = format!("https://{}example/", "a.".repeat(125));
+        for wrong in [long, label, name] {
+            assert_eq!(PublicUrl::parse(&wrong), None, "{wrong}");
         }
     }
 
     #[test]
     fn our_own_host_is_known() {
         let url = PublicUrl::parse("https://Pay.example/x").expect("a URL");
+        let with_port = PublicUrl::parse("https://pay.example:443/").expect("a URL");
+        assert!(with_port.is_at("https://pay.example/") && with_port.is_at("https://PAY.example"));
         assert!(url.is_at("https://pay.example") && !url.is_at("https://a.pay.example") && !url.is_at("pay.example"));
     }
 

@@ -44,7 +44,8 @@ pub(super) const DOH_ROW: Setting = Setting {
     required: false,
     default: DOH_DEFAULT,
     meaning: "The DNS resolver over HTTPS, with answers in JSON, that looks for the records by which tenants prove their mail \
-              domains. It needs `PUBLIC_URL` for people to sign in by their company's identity provider.",
+              domains, and for the addresses of webhook endpoints. It needs `PUBLIC_URL` for people to sign in by their \
+              company's identity provider.",
 };
 
 /// What another service knows us by (OAuth 2.0, RFC 6749, section 2.3.1).

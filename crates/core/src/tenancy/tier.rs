@@ -148,6 +148,18 @@ impl Tier {
         Err(Fault::new(ErrorCode::NotInTier, detail).upgradable().at("address"))
     }
 
+    /// Checks whether the tier includes webhook endpoints.
+    ///
+    /// # Errors
+    /// `NOT_IN_TIER`, which another tier would allow.
+    pub fn check_webhooks(self) -> Result<(), Fault> {
+        if self.plan().webhooks {
+            return Ok(());
+        }
+        let detail = format!("the tier '{}' does not include webhook endpoints", self.plan().name);
+        Err(Fault::new(ErrorCode::NotInTier, detail).upgradable())
+    }
+
     /// Whether the tier includes the chain.
     #[must_use]
     pub(crate) fn includes(self, network: &Network) -> bool {
@@ -189,6 +201,16 @@ mod tests {
             match plan.tier.check_derivation() {
                 Ok(()) => assert!(plan.price_usd > 0, "{}", plan.name),
                 Err(fault) => assert!(plan.price_usd == 0 && fault.upgrade && fault.code == ErrorCode::NotInTier),
+            }
+        }
+    }
+
+    #[test]
+    fn only_who_pays_has_webhooks() {
+        for plan in PLANS {
+            match plan.tier.check_webhooks() {
+                Ok(()) => assert!(plan.webhooks && plan.price_usd > 0, "{}", plan.name),
+                Err(fault) => assert!(!plan.webhooks && fault.upgrade && fault.code == ErrorCode::NotInTier),
             }
         }
     }

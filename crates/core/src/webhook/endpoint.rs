@@ -1,7 +1,5 @@
 //! Webhook endpoints: where a tenant's events go.
 
-use crate::error::{ErrorCode, Fault};
-use crate::tenancy::tier::Tier;
 use serde::{Deserialize, Serialize};
 
 /// For how long messages are signed by the secret before too, after a rotation.
@@ -41,22 +39,9 @@ impl EndpointStatus {
     }
 }
 
-/// Checks whether a tier includes webhook endpoints.
-///
-/// # Errors
-/// `NOT_IN_TIER`, which another tier would allow.
-pub fn check_webhooks_tier(tier: Tier) -> Result<(), Fault> {
-    if tier.plan().webhooks {
-        return Ok(());
-    }
-    let detail = format!("the tier '{}' does not include webhook endpoints", tier.plan().name);
-    Err(Fault::new(ErrorCode::NotInTier, detail).upgradable())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenancy::tier::PLANS;
 
     #[test]
     fn statuses_have_names() {
@@ -65,15 +50,5 @@ mod tests {
             assert_eq!(serde_json::to_value(status).expect("JSON"), status.name());
         }
         assert_eq!(EndpointStatus::parse("Active"), None);
-    }
-
-    #[test]
-    fn a_tier_without_webhooks_proposes_another() {
-        for plan in PLANS {
-            match check_webhooks_tier(plan.tier) {
-                Ok(()) => assert!(plan.webhooks),
-                Err(fault) => assert!(!plan.webhooks && fault.upgrade && fault.code == ErrorCode::NotInTier),
-            }
-        }
     }
 }
