@@ -121,6 +121,7 @@ function halting(Class, name) {
     constructor(state, env) {
       const own = { ...env };
       if (env.DB) own.DB = stepped(env.DB, ["batch"]);
+      if (env.COURIERS) own.COURIERS = faulty(env.COURIERS, state);
       if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
       super(state, own);
       owners.set(state.storage, name);

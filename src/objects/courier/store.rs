@@ -73,10 +73,10 @@ impl CourierStore {
     }
 
     fn values(item: &CourierItem, seq: i64, now: UnixMillis) -> Result<Vec<Value>, Fault> {
-        let body = pack(&message_body(&item.event, item.test).map_err(Fault::internal)?);
         let event = &item.event;
+        let body = message_body((&event.kind, event.at), &event.body, item.test).map_err(Fault::internal)?;
         let [id, subject, kind] = [event.id.to_string(), event.subject.clone(), event.kind.clone()].map(Value::from);
-        Ok(vec![id, Value::Integer(seq), subject, kind, millis_value(now), Value::Blob(body)])
+        Ok(vec![id, Value::Integer(seq), subject, kind, millis_value(now), Value::Blob(pack(&body))])
     }
 
     pub(super) fn due(&self, now: UnixMillis, limit: usize) -> Result<Vec<DueRow>, Fault> {

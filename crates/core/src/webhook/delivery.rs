@@ -1,7 +1,6 @@
 //! What becomes of an event on its way to an endpoint, and the message that is sent.
 
 use super::outcome::AttemptEnd;
-use crate::records::events::EventCopy;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use x402_chain::id::EventId;
@@ -102,11 +101,12 @@ pub const fn failure_name(end: AttemptEnd) -> Option<&'static str> {
     }
 }
 
-/// The body of the message of an event: the same in each attempt, since it is signed as it is. A test event says so.
+/// The body of the message of an event of a kind, by its name: the same in each attempt, since it is signed as it is. A test
+/// event says so.
 ///
 /// # Errors
 /// None that our own types can raise.
-pub fn message_body(event: &EventCopy, is_test: bool) -> Result<String, serde_json::Error> {
+pub fn message_body((kind, at): (&str, UnixMillis), data: &RawValue, test: bool) -> Result<String, serde_json::Error> {
     #[derive(Serialize)]
     struct Message<'a> {
         #[serde(rename = "type")]
@@ -116,8 +116,7 @@ pub fn message_body(event: &EventCopy, is_test: bool) -> Result<String, serde_js
         #[serde(skip_serializing_if = "core::ops::Not::not")]
         test: bool,
     }
-    let (kind, timestamp) = (event.kind.as_str(), event.at.rfc3339());
-    serde_json::to_string(&Message { kind, timestamp, data: &event.body, test: is_test })
+    serde_json::to_string(&Message { kind, timestamp: at.rfc3339(), data, test })
 }
 
 /// Whether an event is accepted: not where it is so old that its delivery may have ended and been forgotten.
@@ -150,14 +149,12 @@ mod tests {
     #[test]
     fn a_message_holds_its_event_byte_for_byte() {
         let body = RawValue::from_string("{\"b\":1,\"a\":\"1.50\"}".to_owned()).expect("JSON");
-        let id = EventId::new(UnixMillis(1), [0; 10]);
-        let (kind, subject, at) = ("payment.finalized".to_owned(), "ver_1".to_owned(), UnixMillis(1_795_910_400_000));
-        let event = EventCopy { id, kind, subject, body, at, derived: true };
+        let of = ("payment.finalized", UnixMillis(1_795_910_400_000));
         assert_eq!(
-            message_body(&event, false).expect("JSON"),
+            message_body(of, &body, false).expect("JSON"),
             r#"{"type":"payment.finalized","timestamp":"2026-11-29T00:00:00.000Z","data":{"b":1,"a":"1.50"}}"#
         );
-        assert!(message_body(&event, true).expect("JSON").ends_with(r#","test":true}"#));
+        assert!(message_body(of, &body, true).expect("JSON").ends_with(r#","test":true}"#));
     }
 
     #[test]
