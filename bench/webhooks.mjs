@@ -14,7 +14,7 @@ try {
   const well = [];
   const keys = [];
   for (let at = 0; at < TENANTS; at++) {
-    const tenant = await hearing(worker);
+    const tenant = await hearing(worker, { to: random(20) });
     keys.push(tenant.key);
     for (let own = 0; own < ENDPOINTS; own++) {
       const host = `shop-${at}-${own}.example`;

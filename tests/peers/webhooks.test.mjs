@@ -25,7 +25,7 @@ after(async () => {
 });
 
 test("the Python package verifies a message, and refuses one that was changed", async () => {
-  const { key, endpoint, ship } = await hearing(worker);
+  const { key, endpoint, ship } = await hearing(worker, { to: random(20) });
   play.set(SHOP, 200);
   const { secret } = await endpoint(SHOP);
   const { body } = await worker.verify(key, { tx_hash: random(32), chain: "base" });

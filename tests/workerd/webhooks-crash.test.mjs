@@ -30,7 +30,7 @@ test("a sender that is killed again and again loses no event and invents none", 
     });
   let worker = await start();
   try {
-    const { key, endpoint } = await hearing(worker);
+    const { key, endpoint } = await hearing(worker, { to: random(20) });
     const own = await endpoint(SHOP);
     const made = [];
     const events = async (count) => {
