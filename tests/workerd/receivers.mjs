@@ -59,7 +59,10 @@ export function receivers() {
 }
 
 /** An owner of a tenant, with a key that verifies, manages and reads events; what it registers and hears. */
-export async function hearing(worker, { tier = "enterprise", environment = "live", to = undefined } = {}) {
+export async function hearing(
+  worker,
+  { tier = "enterprise", environment = "live", to = /** @type {string | undefined} */ (undefined) } = {},
+) {
   const owner = await signedUp(worker);
   const id = owner.session.tenant.id;
   const admin = async (method, path, body) => {

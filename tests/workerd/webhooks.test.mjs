@@ -370,6 +370,18 @@ test("at most six messages are in flight, and an endpoint that is away is probed
   assert.deepEqual(new Set(ids(play.of(shop))), new Set([...made, ...more]));
 });
 
+test("an endpoint that hangs delays no other", async () => {
+  const { endpoint, events } = await seller();
+  const hanging = host(() => new Promise((resolve) => setTimeout(() => resolve(200), 60_000)));
+  const well = Array.from({ length: 9 }, () => host());
+  for (const shop of [hanging, ...well]) await endpoint(shop);
+  const made = await events(30);
+  for (const shop of well) await received(play, shop, 30);
+  // Its first six are in flight, and nothing else was sent to it, unless they have taken their ten seconds.
+  assert.ok(play.of(hanging).length <= 12);
+  for (const shop of well) assert.deepEqual(new Set(ids(play.of(shop))), new Set(made));
+});
+
 test("what an endpoint asks for by Retry-After is heeded", async () => {
   const { endpoint, events, read } = await seller();
   const shop = host(() => new Response(null, { status: 429, headers: { "retry-after": "7200" } }));
