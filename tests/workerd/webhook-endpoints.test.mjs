@@ -464,10 +464,28 @@ test("an endpoint is answered with its secret although a ledger is not reached; 
   const { id } = made.webhook_endpoint;
   const paused = await owner.call("PATCH", one(id), { status: "paused" });
   assert.deepEqual(refusal(paused), [503, "CHANGE_NOT_LOADED"]);
-  await worker.fault({});
+  await worker.fault(null);
   assert.equal((await owner.call("PATCH", one(id), { status: "paused" })).status, 200);
   assert.deepEqual(copies(owner.id).live, [{ id, events: [] }]);
   assert.equal((await entries(owner)).length, 2, "the repeat changes nothing");
+});
+
+test("a key removes an endpoint although its ledger is not reached, and changes nothing else then", async () => {
+  const owner = await seller();
+  const byKey = await managed(owner, "live");
+  const { id } = (await created(byKey)).webhook_endpoint;
+  await worker.fault({ names: owner.id, unsent: true, stays: true });
+  for (const [method, path, sent] of [
+    ["PATCH", one(id), { status: "paused" }],
+    ["POST", `${one(id)}/rotate-secret`],
+    ["POST", PATH, body()],
+    ["GET", one(id)],
+  ])
+    assert.deepEqual(refusal(await byKey(method, path, sent)), [503, "LEDGER_UNAVAILABLE"], `${method} ${path}`);
+  assert.deepEqual(refusal(await byKey("DELETE", one(id))), [503, "CHANGE_NOT_LOADED"]);
+  assert.equal(await rowOf(id), undefined);
+  await worker.fault(null);
+  assert.deepEqual(refusal(await byKey("DELETE", one(id))), NOT_FOUND);
 });
 
 test("who is removed while an endpoint is made has made none, nor has a tenant that is being deleted", async () => {
