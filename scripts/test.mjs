@@ -19,7 +19,12 @@ const WIDTH = Math.min(4, availableParallelism() + 1);
 
 const PEERS = join("tests", "peers");
 /** The Python environments of the peers' files: their names and requirements. */
-const PYTHONS = { peers: "requirements.txt", others: join("others", "requirements.txt"), conformance: "conformance.txt" };
+const PYTHONS = {
+  peers: "requirements.txt",
+  others: join("others", "requirements.txt"),
+  conformance: "conformance.txt",
+  webhooks: "webhooks.txt",
+};
 
 const filesIn = (folder) =>
   readdirSync(join(ROOT, folder))

@@ -70,6 +70,14 @@ impl App {
         records(&self.env)
     }
 
+    /// The namespace of the webhook endpoints' Couriers.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn couriers(&self) -> Result<ObjectNamespace, Fault> {
+        couriers(&self.env)
+    }
+
     /// The archive of records.
     ///
     /// # Errors
@@ -119,6 +127,14 @@ pub(crate) fn db(env: &Env) -> Result<D1Database, Fault> {
 /// `MISCONFIGURED` where the binding is missing.
 pub(crate) fn records(env: &Env) -> Result<ObjectNamespace, Fault> {
     env.durable_object("RECORDS").map_err(|error| unbound("RECORDS").because(error))
+}
+
+/// The namespace of the Couriers.
+///
+/// # Errors
+/// `MISCONFIGURED` where the binding is missing.
+pub(crate) fn couriers(env: &Env) -> Result<ObjectNamespace, Fault> {
+    env.durable_object("COURIERS").map_err(|error| unbound("COURIERS").because(error))
 }
 
 /// The archive of records (R2).

@@ -1,5 +1,6 @@
 //! The calls to the Durable Objects, each with its deadline.
 
+pub(crate) mod courier;
 pub(crate) mod ledger;
 pub(crate) mod penalized;
 pub(crate) mod records;

@@ -3,6 +3,7 @@
 
 pub(crate) mod alerts;
 pub(crate) mod change;
+pub(crate) mod couriers;
 pub(crate) mod deletions;
 pub(crate) mod endpoints;
 pub(crate) mod keys;

@@ -1,13 +1,19 @@
-//! What follows changes of the directory: ledgers load them, and their events go to the objects of their months. Both happen
+//! What follows changes of the directory: ledgers load them, and their events go to the objects of their months and to webhook
+//! endpoints. It happens
 //! after the answer to the request that made them, and again by a timed job where they failed. They are apart: records that
-//! are away delay no ledger, and a ledger that is away holds up its tenant's events alone. A month's object stores an event
-//! once, so that one may be shipped twice.
+//! are away delay no ledger, and a ledger that is away holds up its tenant's events alone, and a
+//! Courier that is away holds up webhooks alone: an event that is shipped and that a Courier has not taken is sent again to the
+//! Couriers alone. A month's object and a Courier store an event once, so that one may be sent twice.
 
 use crate::app;
 use crate::app::App;
+use crate::clients::courier::hand_over;
 use crate::clients::ledger::call_ledger_within;
 use crate::clients::records::RecordsClient;
-use crate::d1::change::{ChangesOf, has_events_left, note_events, note_loaded, tenants_to_load, unshipped_events};
+use crate::d1::change::{
+    ChangesOf, has_events_left, note_events, note_heard, note_loaded, tenants_to_load, unheard_events, unshipped_events,
+};
+use crate::d1::couriers::subscriptions;
 use crate::d1::rows::{TenantToLoad, UnshippedEvent};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
@@ -20,9 +26,11 @@ use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::event::EventKind;
+use x402_core::messages::courier::CourierItem;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
 use x402_core::messages::records::RecordsBatch;
 use x402_core::records::archive::ArchiveOwner;
+use x402_core::records::events::EventCopy;
 
 /// Events that are shipped by one query.
 const EVENTS_MAX: u64 = 100;
@@ -42,8 +50,9 @@ const RUN_MS: u64 = 20_000;
 /// Where the directory fails.
 pub(crate) async fn carry_on(app: &App, of: ChangesOf, now: UnixMillis) -> Result<usize, Fault> {
     let loaded = load_changes(app, of, now).await;
+    let heard = hear_again(app, of, now).await;
     let shipped = ship(app, of, now).await?;
-    loaded.map(|()| shipped)
+    loaded.and(heard).map(|()| shipped)
 }
 
 /// Ships the events of a tenant that wait, so that its list holds them.
@@ -173,7 +182,7 @@ async fn by_month(
         }
     }
     if !unread.is_empty() {
-        note_events(db, &unread, None).await?;
+        note_events(db, &unread, (None, None)).await?;
     }
     Ok(months)
 }
@@ -185,11 +194,63 @@ async fn ship_month(
     (owner, month, batch): (ArchiveOwner, Period, RecordsBatch),
     now: UnixMillis,
 ) -> Result<usize, Fault> {
-    let ids: Vec<String> = batch.events.iter().map(|event| event.id.to_string()).collect();
+    let (ids, events) = (ids_of(&batch.events), batch.events.clone());
     let taken = RecordsClient { namespace: app.records()?, owner }.take(month, batch).await;
     log(&taken);
-    note_events(db, &ids, taken.is_ok().then_some(now)).await?;
-    Ok(if taken.is_ok() { ids.len() } else { 0 })
+    if taken.is_err() {
+        note_events(db, &ids, (None, None)).await?;
+        return Ok(0);
+    }
+    let heard = hand_to_couriers(app, db, owner, &events).await;
+    log(&heard);
+    note_events(db, &ids, (Some(now), heard.is_ok().then_some(now))).await?;
+    Ok(ids.len())
+}
+
+fn ids_of(events: &[EventCopy]) -> Vec<String> {
+    events.iter().map(|event| event.id.to_string()).collect()
+}
+
+/// Hands events to the Couriers of the endpoints that want them: not those of before an endpoint was made.
+async fn hand_to_couriers(app: &App, db: &D1Database, owner: ArchiveOwner, events: &[EventCopy]) -> Result<(), Fault> {
+    let (couriers, subscriptions) = (app.couriers()?, subscriptions(db, &owner).await?);
+    let calls = subscriptions.iter().filter_map(|one| {
+        let wanted =
+            events.iter().filter(|event| event.id.created_at() >= one.id.created_at() && one.wants(&event.kind));
+        let items: Vec<CourierItem> = wanted.cloned().map(CourierItem::from).collect();
+        (!items.is_empty()).then(|| hand_over(&couriers, one.id, items))
+    });
+    join_all(calls).await.into_iter().collect()
+}
+
+/// Hands shipped events to Couriers that may not have them.
+async fn hear_again(app: &App, of: ChangesOf, now: UnixMillis) -> Result<(), Fault> {
+    let db = &app.db()?;
+    let rows = unheard_events(db, of, EVENTS_MAX).await?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut owners: BTreeMap<String, (ArchiveOwner, Vec<EventCopy>)> = BTreeMap::new();
+    let mut unread = Vec::new();
+    for UnshippedEvent { id, event } in rows {
+        match event {
+            Ok((owner, event)) => {
+                let name = format!("{}:{}", owner.tenant, owner.environment.name());
+                owners.entry(name).or_insert_with(|| (owner, Vec::new())).1.push(event);
+            }
+            Err(_) => unread.push(id),
+        }
+    }
+    let hear = |(owner, events): (ArchiveOwner, Vec<EventCopy>)| async move {
+        let heard = hand_to_couriers(app, db, owner, &events).await;
+        log(&heard);
+        note_heard(db, &ids_of(&events), heard.is_ok().then_some(now)).await
+    };
+    let noted = stream::iter(owners.into_values()).map(hear).buffer_unordered(AT_ONCE).collect::<Vec<_>>().await;
+    if !unread.is_empty() {
+        note_heard(db, &unread, None).await?;
+    }
+    noted.into_iter().collect()
 }
 
 /// Carries on with the changes of one request, after its answer. What fails is done by the timed job.

@@ -6,6 +6,7 @@ use crate::app;
 use crate::app::App;
 use crate::archive;
 use crate::clients;
+use crate::clients::courier::call_courier;
 use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::change::{Actor, Change};
@@ -18,6 +19,7 @@ use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::courier::CourierMessage;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 
@@ -77,6 +79,9 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
         }
     }
     // After the ledgers, which ship to the endpoints that they know.
+    for endpoint in endpoints::list_endpoints(&app.db()?, tenant).await? {
+        call_courier(&app.couriers()?, endpoint.id, CourierMessage::Erase).await?;
+    }
     endpoints::erase_endpoints(&app.db()?, tenant).await?;
     Ok(true)
 }

@@ -6,6 +6,7 @@ mod admin;
 mod analytics;
 mod audit;
 mod deletion;
+mod deliveries;
 mod directory;
 mod events;
 mod export;
@@ -105,6 +106,11 @@ pub(crate) async fn dispatch(
         Endpoint::WebhookPatch => webhook_endpoints::patch(app, &incoming).await?,
         Endpoint::WebhookRemove => webhook_endpoints::remove(app, &incoming).await?,
         Endpoint::WebhookRotate => webhook_endpoints::rotate(app, &incoming).await?,
+        Endpoint::WebhookTest => deliveries::send_test(app, &incoming).await?,
+        Endpoint::WebhookRedeliver => deliveries::redeliver_all(app, &incoming).await?,
+        Endpoint::DeliveryList => deliveries::list(app, &incoming).await?,
+        Endpoint::DeliveryRead => deliveries::read(app, &incoming).await?,
+        Endpoint::DeliveryRedeliver => deliveries::redeliver(app, &incoming).await?,
         Endpoint::OwnKeyList => keys::list_own(app, &incoming).await?,
         Endpoint::OwnKeyCreate => keys::create_own(app, &incoming).await?,
         Endpoint::OwnKeyRotate => keys::rotate_own(app, &incoming).await?,

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `entry` | the platform's events: an HTTP request, a timed job |
 //! | `handlers` | one function a route |
-//! | `objects` | the Durable Objects: ledger, settler and records, each with its store |
+//! | `objects` | the Durable Objects: ledger, settler, records and courier, each with its store |
 //! | `clients` | the calls to the objects, each with its deadline |
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
@@ -33,6 +33,13 @@ pub mod telemetry;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod objects {
     pub mod state;
+
+    /// The Courier's.
+    pub mod courier {
+        pub mod migrations;
+        pub mod rows;
+        pub mod sql;
+    }
 
     /// The ledger's.
     pub mod ledger {

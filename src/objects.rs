@@ -1,6 +1,7 @@
 //! The Durable Objects. Each loads, steps, stores, and awaits nothing in between.
 
 mod alarm;
+mod courier;
 mod ledger;
 mod records;
 mod settler;

@@ -1,5 +1,6 @@
 //! One HTTP request to the outside: a deadline, no redirects, and a body that is cut while it streams.
 
+use crate::app;
 use crate::platform::fetch::fetch_with_init_global;
 use core::fmt;
 use futures_util::StreamExt;
@@ -8,6 +9,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use worker::js_sys;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
+use x402_chain::time::UnixMillis;
 
 /// A request's headers as the platform takes them.
 pub(crate) fn request_headers(all: &[(&str, &str)]) -> JsValue {
@@ -77,8 +79,47 @@ pub(crate) fn exchange(request: OutboundRequest<'_>) -> PendingAnswer<'_> {
     Box::pin(exchange_now(request))
 }
 
-async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, OutboundFailure> {
-    let failed = |_: JsValue| OutboundFailure::Failed;
+/// The answer to a message to somebody who may send anything.
+pub(crate) struct MessageAnswer {
+    pub(crate) status: u16,
+    /// What `Retry-After` asks for: seconds, or a date.
+    pub(crate) retry_after_ms: Option<u64>,
+    /// Its first bytes.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Sends a message, and reads the first bytes of the answer, all within its deadline. A redirect is an answer as any other, and
+/// not followed.
+pub(crate) fn send_message(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<MessageAnswer, OutboundFailure>> {
+    Box::pin(async move {
+        let response = fetch(&request).await?;
+        let status = response.status();
+        let asked = response.headers().get("retry-after").ok().flatten();
+        let retry_after_ms = asked.and_then(|text| retry_after(text.trim()));
+        let (body, _) = read_until(response, request.answer_max).await?;
+        Ok(MessageAnswer { status, retry_after_ms, body })
+    })
+}
+
+/// Milliseconds that a `Retry-After` asks for: seconds, or until a date (RFC 9110, section 10.2.3).
+fn retry_after(text: &str) -> Option<u64> {
+    let seconds = || text.parse::<u64>().ok().map(|seconds| seconds.saturating_mul(1_000));
+    let until = || {
+        let at = js_sys::Date::new(&JsValue::from_str(text)).to_iso_string().as_string()?;
+        Some(UnixMillis::parse(&at)?.since(app::now()))
+    };
+    // An invalid date has no text: asking for it would throw.
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        seconds()
+    } else if js_sys::Date::parse(text).is_nan() {
+        None
+    } else {
+        until()
+    }
+}
+
+/// Sends a request; the answer without its body.
+async fn fetch(request: &OutboundRequest<'_>) -> Result<Response, OutboundFailure> {
     let init = RequestInit::new();
     init.set_method(if request.body.is_some() { "POST" } else { "GET" });
     init.set_headers(request.headers);
@@ -87,8 +128,13 @@ async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, Outbou
         init.set_body(&JsValue::from_str(body));
     }
     init.set_signal(Some(&request.deadline));
-    let response = JsFuture::from(fetch_with_init_global(request.url, &init)).await.map_err(failed)?;
-    let response: Response = response.unchecked_into();
+    let response = JsFuture::from(fetch_with_init_global(request.url, &init)).await;
+    response.map(JsCast::unchecked_into).map_err(|_| OutboundFailure::Failed)
+}
+
+async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, OutboundFailure> {
+    let failed = |_: JsValue| OutboundFailure::Failed;
+    let response = fetch(&request).await?;
     let status = response.status();
     if (300..400).contains(&status) {
         return Err(OutboundFailure::Redirected(status));
@@ -110,17 +156,27 @@ async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, Outbou
     Ok(HttpAnswer { status, retry_after_s, body })
 }
 
-/// Reads a body of unknown length and stops at the limit.
+/// Reads a body of unknown length, which must not exceed the limit.
 async fn read_bounded(response: Response, max: usize) -> Result<Vec<u8>, OutboundFailure> {
+    let (body, is_whole) = read_until(response, max).await?;
+    if is_whole { Ok(body) } else { Err(OutboundFailure::TooLarge) }
+}
+
+/// Reads a body up to the limit; whether that is all of it. What follows is not read.
+async fn read_until(response: Response, max: usize) -> Result<(Vec<u8>, bool), OutboundFailure> {
     let broken = |_: worker::Error| OutboundFailure::BrokenOff;
-    let mut response = worker::Response::from(response);
     let mut body = Vec::new();
+    if response.body().is_none() {
+        return Ok((body, true));
+    }
+    let mut response = worker::Response::from(response);
     let mut stream = response.stream().map_err(broken)?;
     while let Some(chunk) = stream.next().await {
         body.extend(chunk.map_err(broken)?);
         if body.len() > max {
-            return Err(OutboundFailure::TooLarge);
+            body.truncate(max);
+            return Ok((body, false));
         }
     }
-    Ok(body)
+    Ok((body, true))
 }

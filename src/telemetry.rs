@@ -76,6 +76,9 @@ kinds! {
         "An entry of the ledger's outbox stays there.";
     RecordsFailed Error "a message to the records failed" "A month's object did not carry a message out.";
     RecordsAlarmFailed Error "an alarm of the records failed" "Totals or the archive of a month wait; it comes back.";
+    CourierFailed Error "a message to a courier failed" "A webhook endpoint's object did not carry a message out.";
+    CourierAlarmFailed Error "an alarm of a courier failed" "Webhooks of one endpoint wait; it comes back.";
+    CouriersBehind Error "couriers took no events" "Webhooks of one tenant wait in its ledger; they are sent again.";
     MonthArchived Info "a month is archived" "Its records are in the archive, and its object is empty.";
     RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";

@@ -4,23 +4,26 @@
 
 use crate::app::App;
 use crate::dns;
-use x402_api::webhook_endpoints::{endpoint_url, invalid_target};
+use x402_api::body::invalid;
+use x402_api::webhook_endpoints::target_url;
 use x402_core::error::Fault;
 use x402_core::net::is_global;
 
 /// Why nothing may be sent to an address at present.
 #[derive(Debug)]
 pub(crate) enum TargetRefused {
-    /// The address itself, or one that the DNS gives for its host, is forbidden. The fault is `INVALID_REQUEST` about `url`.
-    Forbidden(Fault),
+    /// The address itself, or one that the DNS gives for its host, is forbidden: by this rule.
+    Forbidden(&'static str),
     /// The DNS did not answer, so that nothing is known. The fault is `UPSTREAM_UNAVAILABLE`.
     Unresolved(Fault),
 }
 
-impl From<TargetRefused> for Fault {
-    fn from(refused: TargetRefused) -> Self {
-        match refused {
-            TargetRefused::Forbidden(fault) | TargetRefused::Unresolved(fault) => fault,
+impl TargetRefused {
+    /// The answer to a request that names the address as this member: `INVALID_REQUEST` where it is forbidden.
+    pub(crate) fn at(self, param: &'static str) -> Fault {
+        match self {
+            Self::Forbidden(rule) => invalid(param, rule),
+            Self::Unresolved(fault) => fault,
         }
     }
 }
@@ -33,14 +36,13 @@ impl From<TargetRefused> for Fault {
 /// # Errors
 /// [`TargetRefused`].
 pub(crate) async fn check_target(app: &App, url: &str) -> Result<(), TargetRefused> {
-    let url = endpoint_url(url, &app.origin).map_err(TargetRefused::Forbidden)?;
+    let url = target_url(url, &app.origin).map_err(TargetRefused::Forbidden)?;
     let found = dns::addresses(app.settings.resolver(), url.host()).await.map_err(TargetRefused::Unresolved)?;
     if found.is_empty() {
-        return Err(TargetRefused::Forbidden(invalid_target("names a host that has no address in the DNS")));
+        return Err(TargetRefused::Forbidden("names a host that has no address in the DNS"));
     }
     if !found.into_iter().all(is_global) {
-        let rule = "names a host with an address that is not public";
-        return Err(TargetRefused::Forbidden(invalid_target(rule)));
+        return Err(TargetRefused::Forbidden("names a host with an address that is not public"));
     }
     Ok(())
 }

@@ -7,10 +7,10 @@ use crate::d1::alerts::rows::NoticeToPost;
 use crate::outbound::{OutboundRequest, deadline, exchange, request_headers};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webcrypto;
+use crate::webhook_target::check_target;
 use futures_util::stream::{self, StreamExt};
 use serde_json::json;
 use worker::D1Database;
-use x402_api::body::invalid;
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
 use x402_core::alert::{next_post, slack_text};
@@ -35,21 +35,16 @@ const fn url_row(tenant: &str) -> SealedRow<'_> {
 /// # Errors
 /// `INVALID_REQUEST` where it may not be called; `INTERNAL` where the platform does not encrypt.
 pub(crate) async fn seal(app: &App, tenant: TenantId, url: &PublicUrl) -> Result<String, Fault> {
-    check_target(app, url).await?;
+    check_url(app, url).await?;
     webcrypto::seal(app.settings.peppers(), url_row(&tenant.to_string()), url.as_str()).await
 }
 
-/// Checks that a tenant's URL may be called: when it is set, and before each message. [`PublicUrl`] is a host of the public
-/// DNS by its name already.
+/// Checks that a tenant's URL may be called: when it is set, and before each message.
 ///
 /// # Errors
-/// `INVALID_REQUEST` where it may not.
-#[allow(clippy::unused_async, reason = "the check of the host's addresses asks the DNS")]
-async fn check_target(app: &App, url: &PublicUrl) -> Result<(), Fault> {
-    if url.is_at(&app.origin) {
-        return Err(invalid("alerts.slack_url", "must not be of this service"));
-    }
-    Ok(())
+/// `INVALID_REQUEST` where it may not; `UPSTREAM_UNAVAILABLE` where the DNS does not answer.
+async fn check_url(app: &App, url: &PublicUrl) -> Result<(), Fault> {
+    check_target(app, url.as_str()).await.map_err(|refused| refused.at("alerts.slack_url"))
 }
 
 /// Posts the messages that are due; returns how many were taken.
@@ -96,7 +91,7 @@ async fn read_url(app: &App, db: &D1Database, tenant: TenantId) -> Result<Option
     let url = webcrypto::open(app.settings.peppers(), url_row(&tenant.to_string()), &sealed).await;
     let url = url.as_deref().and_then(PublicUrl::parse);
     let url = url.ok_or_else(|| Fault::internal("the URL of a tenant's alerts cannot be opened"))?;
-    check_target(app, &url).await?;
+    check_url(app, &url).await?;
     Ok(Some(url))
 }
 

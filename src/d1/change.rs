@@ -258,8 +258,24 @@ pub(crate) async fn note_loaded(
     result_of(statement(db, sql::EVENTS_LOADED, &bind)?).await.map(|_| ())
 }
 
-/// Notes that events were shipped, or, without a time, that they were tried.
-pub(crate) async fn note_events(db: &D1Database, ids: &[String], shipped: Option<UnixMillis>) -> Result<(), Fault> {
+/// Events that are shipped and that webhook endpoints may not have, those tried least first.
+pub(crate) async fn unheard_events(db: &D1Database, of: ChangesOf, limit: u64) -> Result<Vec<UnshippedEvent>, Fault> {
+    changes_of(db, sql::EVENTS_UNHEARD, of, limit).await
+}
+
+/// Notes that events were shipped, or, without a time, that they were tried; and since when webhook endpoints have them.
+pub(crate) async fn note_events(
+    db: &D1Database,
+    ids: &[String],
+    (shipped, heard): (Option<UnixMillis>, Option<UnixMillis>),
+) -> Result<(), Fault> {
     let ids = serde_json::to_string(ids).map_err(Fault::internal)?;
-    result_of(statement(db, sql::EVENTS_NOTE, &[at_time(shipped), BoundValue::Text(&ids)])?).await.map(|_| ())
+    let bind = [at_time(shipped), BoundValue::Text(&ids), at_time(heard)];
+    result_of(statement(db, sql::EVENTS_NOTE, &bind)?).await.map(|_| ())
+}
+
+/// Notes that webhook endpoints have shipped events, or, without a time, that they were tried.
+pub(crate) async fn note_heard(db: &D1Database, ids: &[String], heard: Option<UnixMillis>) -> Result<(), Fault> {
+    let ids = serde_json::to_string(ids).map_err(Fault::internal)?;
+    result_of(statement(db, sql::EVENTS_HEARD, &[at_time(heard), BoundValue::Text(&ids)])?).await.map(|_| ())
 }

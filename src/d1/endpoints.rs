@@ -36,7 +36,6 @@ pub(crate) async fn seal_secret(app: &App, id: EndpointId, secret: &WebhookSecre
 }
 
 /// What a message to an endpoint is sent by.
-#[expect(dead_code, reason = "read by the object that delivers")]
 pub(crate) struct EndpointTarget {
     pub(crate) tenant: TenantId,
     /// The environment whose events it gets.
@@ -54,7 +53,6 @@ pub(crate) struct EndpointTarget {
 ///
 /// # Errors
 /// Where the directory fails; `INTERNAL` where no pepper opens a secret.
-#[expect(dead_code, reason = "called by the object that delivers")]
 pub(crate) async fn read_target(app: &App, id: EndpointId) -> Result<Option<EndpointTarget>, Fault> {
     let text = id.to_string();
     let rows = all(&app.db()?, sql::ENDPOINT_TARGET, &[BoundValue::Text(&text)]).await?;

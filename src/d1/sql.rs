@@ -81,9 +81,18 @@ statements! {
     EVENTS_UNSHIPPED: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
         FROM directory_outbox WHERE loaded_ms IS NOT NULL AND shipped_ms IS NULL AND (?1 IS NULL OR created_ms = ?1)
         AND (?3 IS NULL OR tenant_id = ?3) ORDER BY tries, seq LIMIT ?2";
-    /// Binds a time or null, and a JSON list of events: they were shipped then, or were tried once more.
-    EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, tries = tries + 1
+    /// Binds a time or null, a JSON list of events, and a time or null: they were shipped then, or were tried once more; since
+    /// the last time webhook endpoints have them.
+    EVENTS_NOTE: () = "UPDATE directory_outbox SET shipped_ms = ?1, heard_ms = ?3, tries = tries + 1
         WHERE shipped_ms IS NULL AND event_id IN (SELECT value FROM json_each(?2))";
+    /// Binds a time or null, a limit, and a tenant or null; returns events of these, or all, that are shipped and that webhook
+    /// endpoints may not have, of those tried as often the oldest first.
+    EVENTS_UNHEARD: UnshippedEvent = "SELECT event_id, tenant_id, environment, kind, subject, body, created_ms
+        FROM directory_outbox WHERE heard_ms IS NULL AND shipped_ms IS NOT NULL AND (?1 IS NULL OR created_ms = ?1)
+        AND (?3 IS NULL OR tenant_id = ?3) ORDER BY tries, seq LIMIT ?2";
+    /// Binds a time or null, and a JSON list of events: webhook endpoints have them, or were tried once more.
+    EVENTS_HEARD: () = "UPDATE directory_outbox SET heard_ms = ?1, tries = tries + 1
+        WHERE heard_ms IS NULL AND shipped_ms IS NOT NULL AND event_id IN (SELECT value FROM json_each(?2))";
     /// Binds a time or null, a limit, and a tenant or null; returns tenants with events of that time, or any, that ledgers do
     /// not hold: each with the last of these, and the tenants whose ledgers must load, itself and those that lost one of the
     /// addresses. What only adds something comes after ten tries of what takes something away.
@@ -163,6 +172,9 @@ statements! {
     /// Binds tenant and environment; returns the endpoints that get events.
     ENDPOINTS_IN_FORCE: WebhookSubscription = "SELECT id, events FROM webhook_endpoints
         WHERE tenant_id = ? AND environment = ? AND status IN ('active', 'paused') LIMIT 100";
+    /// Binds a reason, now and an id; returns a row unless the endpoint is disabled or gone.
+    ENDPOINT_DISABLE: Present = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = ?, updated_ms = ?
+        WHERE id = ? AND status <> 'disabled' RETURNING 1 AS present";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
         RETURNING 1 AS present";

@@ -4,6 +4,7 @@
 use super::directory::reload_tenant;
 use crate::app;
 use crate::app::App;
+use crate::clients::courier::call_courier;
 use crate::d1;
 use crate::d1::change::Change;
 use crate::d1::deletions;
@@ -12,6 +13,7 @@ use crate::d1::endpoints::{
     change_endpoint, create_endpoint, list_endpoints, read_endpoint, remove_endpoint, rotate_secret, seal_secret,
 };
 use crate::request::IncomingRequest;
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webhook_target::check_target;
 use x402_api::ApiReply;
 use x402_api::records::ListPage;
@@ -22,6 +24,7 @@ use x402_chain::id::{EndpointId, TenantId};
 use x402_chain::network::Environment;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::courier::CourierMessage;
 use x402_core::webhook::secret::WebhookSecret;
 
 fn none() -> Fault {
@@ -43,20 +46,40 @@ fn check_environment(incoming: &IncomingRequest, environment: Environment) -> Re
 ///
 /// # Errors
 /// `NOT_FOUND`, also for another tenant's; `ENVIRONMENT_MISMATCH`.
-async fn named(app: &App, incoming: &IncomingRequest) -> Result<EndpointRow, Fault> {
+pub(super) async fn named(app: &App, incoming: &IncomingRequest) -> Result<EndpointRow, Fault> {
     let id = EndpointId::parse(incoming.param(0)).ok_or_else(none)?;
     let row = read_endpoint(&app.db()?, incoming.tenant()?, id).await?.ok_or_else(none)?;
     check_environment(incoming, row.environment)?;
     Ok(row)
 }
 
-async fn check_tier(app: &App, tenant: TenantId) -> Result<(), Fault> {
+pub(super) async fn check_tier(app: &App, tenant: TenantId) -> Result<(), Fault> {
     d1::read_tenant(&app.db()?, tenant).await?.0.tier.check_webhooks()
 }
 
 /// A change of an endpoint, as the audit log records it.
 fn change_of(incoming: &IncomingRequest, action: AuditAction, row: &EndpointRow) -> Result<Change, Fault> {
     Ok(incoming.change(action, row.id.to_string())?.of(row.environment))
+}
+
+/// Has the Courier read the endpoint again. One that is not reached does so within ten minutes, and before each alarm.
+async fn wake_courier(app: &App, id: EndpointId) {
+    log(app, id, CourierMessage::Wake).await;
+}
+
+/// Has the Courier delete what it holds. One that is not reached does so when it next finds that its endpoint is gone.
+async fn erase_courier(app: &App, id: EndpointId) {
+    log(app, id, CourierMessage::Erase).await;
+}
+
+async fn log(app: &App, id: EndpointId, message: CourierMessage) {
+    let called = match app.couriers() {
+        Ok(couriers) => call_courier(&couriers, id, message).await.map(|_| ()),
+        Err(fault) => Err(fault),
+    };
+    if let Err(fault) = called {
+        event(TelemetryKind::CourierFailed, &[TelemetryField::Cause(&fault)]);
+    }
 }
 
 /// `GET /v1/webhook-endpoints`: of both environments, or of the key's.
@@ -80,7 +103,7 @@ pub(super) async fn create(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     let new = new_endpoint(&incoming.body, &app.origin)?;
     check_environment(incoming, new.environment)?;
     check_tier(app, tenant).await?;
-    check_target(app, new.url.as_str()).await?;
+    check_target(app, new.url.as_str()).await.map_err(|refused| refused.at("url"))?;
     let id = EndpointId::new(incoming.now, app::random()?);
     let secret = WebhookSecret::new(app::random()?);
     let sealed = seal_secret(app, id, &secret).await?;
@@ -103,13 +126,15 @@ pub(super) async fn patch(app: &App, incoming: &IncomingRequest) -> Result<ApiRe
     let row = named(app, incoming).await?;
     check_tier(app, tenant).await?;
     if let Some(url) = &new.url {
-        check_target(app, url.as_str()).await?;
+        check_target(app, url.as_str()).await.map_err(|refused| refused.at("url"))?;
     }
     if let Some(names) = new.names() {
         let made = change_of(incoming, AuditAction::EndpointUpdated, &row)?.detail(names);
         change_endpoint(&db, row.id, &new, &made).await?;
         // Also where nothing has changed: a ledger may not have loaded an equal change before.
-        reload_tenant(app, incoming, tenant).await?;
+        let loaded = reload_tenant(app, incoming, tenant).await;
+        wake_courier(app, row.id).await;
+        loaded?;
     }
     read(app, incoming).await
 }
@@ -121,6 +146,7 @@ pub(super) async fn remove(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     if !remove_endpoint(&app.db()?, row.id, &made).await? {
         return Err(none());
     }
+    erase_courier(app, row.id).await;
     reload_tenant(app, incoming, incoming.tenant()?).await?;
     Ok(ApiReply::json(200, &EndpointRemoved { id: row.id.to_string(), removed_at: incoming.now.rfc3339() }))
 }
@@ -134,6 +160,7 @@ pub(super) async fn rotate(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     if !rotate_secret(&app.db()?, row.id, &sealed, &made).await? {
         return Err(none());
     }
+    wake_courier(app, row.id).await;
     let webhook_endpoint = row.rotated(incoming.now).view(incoming.now);
     Ok(ApiReply::json(200, &EndpointRotated { webhook_endpoint, secret: secret.text() }))
 }

@@ -6,6 +6,7 @@ mod alarm;
 mod erase;
 mod finality;
 mod finality_blocks;
+mod hear;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
 mod payment;

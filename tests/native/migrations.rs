@@ -1,9 +1,10 @@
 //! Migrations lose nothing: each schema of an object is brought to the next with rows in it, and a migration of the
 //! directory takes nothing away that the release before it still uses.
 
-use crate::schema::{claim, claims, directory_migrations, ledger_db, records_db, settler_db, wake};
+use crate::schema::{claim, claims, courier_db, directory_migrations, ledger_db, records_db, settler_db, wake};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
+use x402_edge::objects::courier::migrations as courier_migrations;
 use x402_edge::objects::ledger::migrations as ledger_migrations;
 use x402_edge::objects::ledger::sql as ledger;
 use x402_edge::objects::records::migrations as records_migrations;
@@ -233,8 +234,12 @@ fn fill(db: &Connection) {
 /// From each numbered schema to the newest. The step from 0 to 1 rewrites rows and has tests of its own.
 #[test]
 fn every_row_of_every_numbered_schema_is_kept() {
-    let objects =
-        [(ledger_migrations::MIGRATIONS, 2), (settler_migrations::MIGRATIONS, 1), (records_migrations::MIGRATIONS, 1)];
+    let objects = [
+        (ledger_migrations::MIGRATIONS, 2),
+        (settler_migrations::MIGRATIONS, 1),
+        (records_migrations::MIGRATIONS, 1),
+        (courier_migrations::MIGRATIONS, 1),
+    ];
     for (all, first) in objects {
         for older in first..=all.len() {
             let db = Connection::open_in_memory().expect("SQLite");
@@ -255,6 +260,7 @@ fn a_storage_that_is_up_to_date_is_left_alone() {
         (ledger_db(), ledger_migrations::MIGRATIONS),
         (settler_db(), settler_migrations::MIGRATIONS),
         (records_db(), records_migrations::MIGRATIONS),
+        (courier_db(), courier_migrations::MIGRATIONS),
     ] {
         let before = rows(&db);
         wake(&db, all);

@@ -11,6 +11,7 @@ use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
+use x402_edge::objects::courier::sql as courier;
 use x402_edge::objects::ledger::sql as ledger;
 use x402_edge::objects::records::sql as records;
 use x402_edge::objects::settler::sql as settler;
@@ -112,7 +113,7 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::CLAIMS_GET], &claim, &["ordinal", "reference", "hashed"], &bad);
     let claim = [text("eip155:8453"), text("0x1"), text(ADDRESS), int(3), text("order")];
     all.row(&[ledger::CLAIMS_AFTER, ledger::LOG_CLAIMS_AFTER], &claim, &["text"], &[]);
-    let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET];
+    let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET, ledger::WEBHOOKS_ANY];
     all.row(&exists, &[int(1)], &[], &[]);
     all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
     all.row(&[ledger::RECORD_SIZES], &[ver.clone(), int(9)], &[], &[("bytes", int(-1))]);
@@ -141,7 +142,8 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::WATCHED_BETWEEN], &[ver.clone(), text("base")], &[], &[]);
     all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
     all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);
-    all.row(&[ledger::OUTBOX_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
+    all.row(&[ledger::OUTBOX_SIZES, ledger::WEBHOOK_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
+    all.row(&[ledger::WEBHOOKS_GET], &[text("{}")], &[], &[]);
     // An entry that cannot be read is an error of its own, with its number: it holds no other up.
     for values in [[int(1), SqlValue::Blob(vec![1]), ver.clone()], [int(1), text("record"), SqlValue::Blob(vec![1])]] {
         let unread = ledger::OUTBOX_GET.read(values).expect("a number");
@@ -223,6 +225,7 @@ fn check_keys(all: &mut Checked) {
     let optional = ["last_four", "expires_ms", "rotated_from", "grace_until_ms", "revoked_ms", "last_used_ms"];
     all.row(&[directory::KEYS_OF, directory::KEY_GET, directory::KEY_BY_HASH], &view, &optional, &bad);
     let changed = [directory::KEY_PUT, directory::KEY_ROTATE, directory::KEY_REVOKE, directory::REPORT_PUT];
+    all.row(&[directory::ENDPOINT_DISABLE], &[int(1)], &[], &[]);
     all.row(&changed, &[int(1)], &[], &[]);
     all.row(&[directory::KEY_MAKER], &[int(1)], &[], &[]);
     let own = [text(KEY), text("a"), text(&"ab".repeat(32)), scopes, int(1), int(2), networks];
@@ -276,7 +279,7 @@ fn check_changes(all: &mut Checked) {
     all.row(&[directory::AUDIT_OF], &row, &["detail", "user_agent"], &bad);
     let evt = text("evt_01KB0000000000000000000000");
     let row = [evt, text(TENANT), text("live"), text("member.invited"), sub, text("{}"), int(1)];
-    all.row(&[directory::EVENTS_UNSHIPPED], &row, &[], &[("created_ms", int(-1))]);
+    all.row(&[directory::EVENTS_UNSHIPPED, directory::EVENTS_UNHEARD], &row, &[], &[("created_ms", int(-1))]);
     // An event of another form is an error of its own, with its id, and one of another kind is an event: neither holds others
     // up.
     let with = |at: usize, value: &str| {
@@ -584,6 +587,28 @@ fn rows_of_deletions_are_read_or_refused() {
     let bad = [("id", text("ver_1")), ("tenant_id", text("ten_1")), ("expires_ms", int(-1))];
     all.row(&[deletions::DELETION_MAIL_GET], &row, &[], &bad);
     all.assert_all(&[deletions::ALL]);
+}
+
+#[test]
+fn the_rows_of_a_courier_are_read_or_refused() {
+    let mut all = Checked::default();
+    let evt = text("evt_01KB0000000000000000000000");
+    all.row(&[courier::TABLES_GET, courier::DELIVERY_PUT], &[int(1)], &[], &[]);
+    let due = [evt.clone(), text("ver_1"), int(2), int(1)];
+    all.row(&[courier::DELIVERIES_DUE], &due, &[], &[("event_id", text("ver_1")), ("attempts", int(-1))]);
+    all.row(&[courier::NEXT_DUE, courier::FIRST_END], &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
+    all.row(&[courier::MESSAGE_GET], &[SqlValue::Blob(vec![1, 0])], &[], &[]);
+    all.row(&[courier::DELIVERY_END, courier::DELIVERY_REOPEN], &[text("ver_1")], &[], &[]);
+    let ids = [courier::EXHAUSTED_AFTER, courier::ENDED_BEFORE, courier::WAITING_BEFORE];
+    all.row(&ids, core::slice::from_ref(&evt), &[], &[("event_id", text("evt_1"))]);
+    let row = [evt, text("payment.finalized"), text("ver_1"), text("waiting"), int(2), int(7), int(8)];
+    let bad = [("state", text("?")), ("attempts", int(-1)), ("due_ms", int(-1)), ("event_id", text("evt_1"))];
+    all.row(&[courier::DELIVERIES_BEFORE, courier::DELIVERY_GET], &row, &["due_ms", "ended_ms"], &bad);
+    let row = [int(1), int(2), int(200), text("timed_out"), text("ok")];
+    let bad = [("at_ms", int(-1)), ("status", int(65_536))];
+    all.row(&[courier::ATTEMPTS_GET], &row, &["duration_ms", "status", "failure"], &bad);
+    all.row(&[courier::WAITING_COUNT], &[int(3)], &[], &[("count", int(-1))]);
+    all.assert_all(&[courier::ALL]);
 }
 
 #[test]

@@ -7,6 +7,8 @@ use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
+use x402_edge::objects::courier::migrations::MIGRATIONS as COURIER;
+use x402_edge::objects::courier::sql as courier;
 use x402_edge::objects::ledger::sql as ledger;
 use x402_edge::objects::records::migrations::MIGRATIONS as RECORDS;
 use x402_edge::objects::records::sql as records;
@@ -64,6 +66,10 @@ pub(crate) fn records_db() -> Connection {
     object_db(RECORDS)
 }
 
+pub(crate) fn courier_db() -> Connection {
+    object_db(COURIER)
+}
+
 #[track_caller]
 fn check(db: &Connection, all: &[StatementInfo], scans_allowed: &[&str]) {
     assert!(all.len() > 1);
@@ -109,9 +115,59 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     // An erasure takes the first rows of a table, whatever they are.
     let erased = ["IDEMPOTENCY_ERASE", "IDENTIFIERS_ERASE", "PAYERS_ERASE", "RECORDS_ERASE"];
-    let rows = ["GROUPS_ERASE", "WATCHES_ERASE", "PARKED_ERASE"];
+    let rows = ["GROUPS_ERASE", "WATCHES_ERASE", "PARKED_ERASE", "WEBHOOKS_ERASE"];
+    // What waits for Couriers that are away: next to nothing.
+    let waiting = ["WEBHOOKS_ANY", "WEBHOOKS_FORGET"];
     check(&ledger_db(), state::ALL, &[]);
-    check(&ledger_db(), ledger::ALL, &[own.as_slice(), &parked, &erased, &rows].concat());
+    check(&ledger_db(), ledger::ALL, &[own.as_slice(), &parked, &erased, &rows, &waiting].concat());
+}
+
+#[test]
+fn the_couriers_statements_prepare_and_find_their_rows() {
+    check(&courier_db(), courier::ALL, &["TABLES_GET"]);
+}
+
+/// Events of a subject are sent one after the other, in the order in which they came; one that is sent again comes last.
+#[test]
+fn of_a_subject_one_delivery_is_due() {
+    let db = courier_db();
+    let put = |id: &str, seq: i64, subject: &str, now: i64| {
+        let new = (id, seq, subject, "payment.finalized", now, "body");
+        db.prepare(courier::DELIVERY_PUT.text).expect("prepares").exists(new).expect("runs")
+    };
+    let due = |at: i64| -> Vec<String> {
+        let mut all = db.prepare(courier::DELIVERIES_DUE.text).expect("prepares");
+        let rows = all.query_map((at, 10), |row| row.get(0)).expect("runs");
+        rows.map(|id| id.expect("an id")).collect()
+    };
+    let end = |id: &str, state: &str, now: i64| {
+        let subject = db.query_row(courier::DELIVERY_END.text, (state, now, id), |row| row.get::<_, String>(0));
+        db.execute(courier::SUBJECT_NEXT.text, (now, subject.expect("it has waited"))).expect("runs");
+    };
+    assert!(put("evt_1", 1, "ver_1", 10) && put("evt_2", 2, "ver_1", 10) && put("evt_3", 3, "ver_2", 11));
+    assert!(!put("evt_2", 9, "ver_1", 12), "an event is known once");
+    assert!(put("evt_4", 4, "ver_1", 12));
+    assert_eq!(due(9), Vec::<String>::new());
+    assert_eq!(due(12), ["evt_1", "evt_3"]);
+    // In flight it is due only when the attempt counts as lost.
+    db.execute(courier::DELIVERY_BEGIN.text, (70, "evt_1")).expect("runs");
+    assert_eq!(due(69), ["evt_3"]);
+    end("evt_1", "delivered", 20);
+    assert_eq!(due(20), ["evt_3", "evt_2"]);
+    // One that is sent again comes after those that wait.
+    let subject = db.query_row(courier::DELIVERY_REOPEN.text, (5, "evt_1"), |row| row.get::<_, String>(0));
+    db.execute(courier::SUBJECT_NEXT.text, (21, subject.expect("it has ended"))).expect("runs");
+    assert_eq!(due(21), ["evt_3", "evt_2"]);
+    end("evt_2", "exhausted", 30);
+    assert_eq!(due(30), ["evt_3", "evt_4"]);
+    end("evt_4", "delivered", 40);
+    assert_eq!(due(40), ["evt_3", "evt_1"]);
+    let tried: (i64, i64) = db
+        .query_row("SELECT attempts, tried FROM deliveries WHERE event_id = 'evt_1'", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("a row");
+    assert_eq!(tried, (1, 0), "the schedule begins anew, and attempts are counted on");
 }
 
 #[test]

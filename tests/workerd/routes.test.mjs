@@ -65,6 +65,8 @@ const BODIES = {
   "/v1/api-keys/x/rotate": {},
   "/v1/webhook-endpoints": {},
   "/v1/webhook-endpoints/x": {},
+  "/v1/webhook-endpoints/x/test": { type: "quota.reset" },
+  "/v1/webhook-endpoints/x/redeliver": { since: "2026-11-30T00:00:00Z" },
 };
 
 /** Every route that takes a key in a header, with the call of it. */
@@ -164,6 +166,11 @@ test("the ids of another tenant name nothing, on every route that takes one", as
   const ids = {
     "/v1/webhook-endpoints/{id}": [endpoint],
     "/v1/webhook-endpoints/{id}/rotate-secret": [endpoint],
+    "/v1/webhook-endpoints/{id}/test": [endpoint],
+    "/v1/webhook-endpoints/{id}/redeliver": [endpoint],
+    "/v1/webhook-endpoints/{id}/deliveries": [endpoint],
+    "/v1/webhook-endpoints/{id}/deliveries/{event_id}": [endpoint, event.id],
+    "/v1/webhook-endpoints/{id}/deliveries/{event_id}/redeliver": [endpoint, event.id],
     "/v1/api-keys/{key_id}": [key.id],
     "/v1/api-keys/{key_id}/rotate": [key.id],
     "/v1/sessions/{id}": [theirs.session.id],
@@ -175,7 +182,12 @@ test("the ids of another tenant name nothing, on every route that takes one", as
     "/v1/admin/tenants/{id}/api-keys/{key_id}": [ours.session.tenant.id, key.id],
     "/v1/admin/tenants/{id}/recipients/{address}": [ours.session.tenant.id, recipient.address],
   };
-  const bodies = { "PATCH /v1/members/{person_id}": { role: "viewer" }, "PATCH /v1/recipients/{address}": { default_for: "base-sepolia" } };
+  const bodies = {
+    "PATCH /v1/members/{person_id}": { role: "viewer" },
+    "PATCH /v1/recipients/{address}": { default_for: "base-sepolia" },
+    "POST /v1/webhook-endpoints/{id}/test": { type: "quota.reset" },
+    "POST /v1/webhook-endpoints/{id}/redeliver": { since: "2026-11-30T00:00:00Z" },
+  };
   const made = await ours.browser.call("POST", "/v1/api-keys", { name: "m", environment: "live", scopes: ["manage", "analytics"] });
   const state = async () => ({
     keys: (await call("GET", "/v1/api-keys")).body.data.map(({ id, revoked_at, rotated_from }) => [id, revoked_at, rotated_from]),

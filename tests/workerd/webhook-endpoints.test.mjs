@@ -49,10 +49,12 @@ let worker;
 const answers = [];
 before(async () => (worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox", PUBLIC_URL: ORIGIN }, outbound })));
 after(() => worker.stop());
-beforeEach(() => {
+beforeEach(async () => {
   hosts.clear();
   instead = {};
   asked = [];
+  // No event reaches what delivers it: `webhooks` tests that.
+  await worker.fault({ names: '"endpoint":"whe_', unsent: true, stays: true });
 });
 
 const setTier = async (id, tier) =>

@@ -121,6 +121,7 @@ function halting(Class, name) {
     constructor(state, env) {
       const own = { ...env };
       if (env.DB) own.DB = stepped(env.DB, ["batch"]);
+      if (env.COURIERS) own.COURIERS = faulty(env.COURIERS, state);
       if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
       super(state, own);
       owners.set(state.storage, name);
@@ -168,6 +169,7 @@ function clocked(Class) {
 export const Settler = clocked(all.Settler);
 export const TenantLedger = halting(clocked(all.TenantLedger), "TenantLedger");
 export const Records = halting(clocked(all.Records), "Records");
+export const Courier = halting(clocked(all.Courier), "Courier");
 const counts = { ledger: 0, directory: 0 };
 function watched(target, methods, name) {
   return new Proxy(target, {
@@ -349,13 +351,13 @@ export default {
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"), context);
     if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS, context);
-    if (env.RECORDS) own.RECORDS = faulty(env.RECORDS, context);
+    for (const name of ["RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     return new Inner(context, own).fetch(request);
   },
   scheduled(event, env, context) {
     const own = { ...env };
-    for (const name of ["LEDGERS", "RECORDS"]) if (env[name]) own[name] = faulty(env[name], context);
+    for (const name of ["LEDGERS", "RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
     return new Inner(context, own).scheduled(event);
   },
   queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
@@ -404,6 +406,7 @@ export async function startWorker(wanted = {}) {
             LEDGERS: { className: "TenantLedger", useSQLite: true },
             SETTLERS: { className: "Settler", useSQLite: true },
             RECORDS: { className: "Records", useSQLite: true },
+            COURIERS: { className: "Courier", useSQLite: true },
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
           email: { send_email: [{ name: "EMAIL", ...email }] },

@@ -4,6 +4,7 @@
 #[cfg(not(target_arch = "wasm32"))]
 mod errors;
 mod method;
+mod paths;
 mod table;
 
 use crate::headers::CrossOrigin;
@@ -147,6 +148,16 @@ pub enum Endpoint {
     WebhookRemove,
     /// Gives an endpoint a new secret.
     WebhookRotate,
+    /// Sends an example of an event to an endpoint.
+    WebhookTest,
+    /// Sends all events again that an endpoint has not taken.
+    WebhookRedeliver,
+    /// What has become of the events for an endpoint.
+    DeliveryList,
+    /// One delivery with its attempts.
+    DeliveryRead,
+    /// Sends one event again.
+    DeliveryRedeliver,
     /// The addresses at which the tenant is paid.
     OwnRecipientList,
     /// Asks for a message that proves an address.

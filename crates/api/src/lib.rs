@@ -18,6 +18,7 @@ pub mod cookies;
 pub mod credentials;
 mod csv;
 pub mod deletion;
+pub mod deliveries;
 pub mod dns;
 pub mod docs;
 pub mod endpoint;

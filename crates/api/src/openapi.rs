@@ -8,8 +8,9 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, analytics, audit, chains, deletion, events, facilitator, health, identities, keys, members, oidc,
-    operators, problem, recipients, records, session, tenant, verify, version, webhook_endpoints, whoami,
+    accepts, admin, analytics, audit, chains, deletion, deliveries, events, facilitator, health, identities, keys,
+    members, oidc, operators, problem, recipients, records, session, tenant, verify, version, webhook_endpoints,
+    whoami,
 };
 use parameters::parameters;
 use schemars::generate::SchemaSettings;
@@ -157,6 +158,13 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         }
         Endpoint::WebhookRemove => (None, 200, of::<webhook_endpoints::EndpointRemoved>(make)),
         Endpoint::WebhookRotate => (None, 200, of::<webhook_endpoints::EndpointRotated>(make)),
+        Endpoint::WebhookTest => (Some(of::<deliveries::TestBody>(make)), 202, of::<deliveries::TestSent>(make)),
+        Endpoint::WebhookRedeliver => {
+            (Some(of::<deliveries::RedeliverBody>(make)), 202, of::<deliveries::Redelivered>(make))
+        }
+        Endpoint::DeliveryList => (None, 200, of::<records::ListPage<deliveries::DeliveryView>>(make)),
+        Endpoint::DeliveryRead => (None, 200, of::<deliveries::DeliveryAlone>(make)),
+        Endpoint::DeliveryRedeliver => (None, 202, of::<deliveries::Redelivered>(make)),
         Endpoint::IdentityList => (None, 200, of::<records::ListPage<identities::IdentityView>>(make)),
         Endpoint::IdentityEnd => (None, 200, of::<identities::IdentityAlone>(make)),
         Endpoint::AuditLog => (None, 200, of::<records::ListPage<audit::AuditView>>(make)),
@@ -280,6 +288,8 @@ fn example(endpoint: Endpoint) -> Option<Value> {
             json!({"url": "https://shop.example.com/hooks", "environment": "live", "events": ["payment.*"]}),
         ),
         (Endpoint::WebhookPatch, json!({"status": "paused"})),
+        (Endpoint::WebhookTest, json!({"type": "payment.finalized"})),
+        (Endpoint::WebhookRedeliver, json!({"since": "2026-11-30T09:00:00Z"})),
         (Endpoint::LeakedKey, json!({"key": "x402_live_…", "url": "https://example.com/paste/1"})),
         (Endpoint::InvitationCreate, json!({"email": "bob@example.com", "role": "developer"})),
         (Endpoint::MemberPatch, json!({"role": "viewer"})),

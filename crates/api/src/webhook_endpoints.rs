@@ -116,12 +116,6 @@ impl EndpointChange {
     }
 }
 
-/// `INVALID_REQUEST` about an address.
-#[must_use]
-pub fn invalid_target(rule: &str) -> Fault {
-    invalid("url", rule)
-}
-
 /// `INVALID_REQUEST`: the tenant has as many endpoints as it can.
 #[must_use]
 pub fn too_many_endpoints() -> Fault {
@@ -130,15 +124,20 @@ pub fn too_many_endpoints() -> Fault {
     invalid("environment", &rule)
 }
 
-/// Reads the address of an endpoint. `origin` is the service's own, to which nothing is sent.
+/// Reads an address to which a tenant's messages are sent. `origin` is the service's own, to which nothing is sent.
 ///
 /// # Errors
-/// `INVALID_REQUEST`.
-pub fn endpoint_url(text: &str, origin: &str) -> Result<PublicUrl, Fault> {
+/// The rule that the address does not keep.
+pub fn target_url(text: &str, origin: &str) -> Result<PublicUrl, &'static str> {
     let url = PublicUrl::parse(text).filter(|url| !url.is_at(origin));
-    let rule = "must be an https URL of a public host by its name, on port 443, without user and fragment; an \
-                international name in Punycode";
-    url.ok_or_else(|| invalid_target(rule))
+    url.ok_or(
+        "must be an https URL of a public host by its name, on port 443, without user and fragment; an international name \
+         in Punycode",
+    )
+}
+
+fn endpoint_url(text: &str, origin: &str) -> Result<PublicUrl, Fault> {
+    target_url(text, origin).map_err(|rule| invalid("url", rule))
 }
 
 fn read_events(all: Vec<String>) -> Result<Vec<String>, Fault> {

@@ -13,6 +13,7 @@
 //! there, and reads the body as before. An object replies in the version that its caller named. `tests/fixtures/messages`
 //! holds each message and reply as a build of version 1 wrote it.
 
+pub mod courier;
 pub mod ledger;
 pub mod records;
 pub mod settler;

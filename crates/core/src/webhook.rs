@@ -1,9 +1,11 @@
 //! Webhooks: how a message is signed, and when and in which order an endpoint gets it.
 
 pub mod breaker;
+pub mod delivery;
 pub mod endpoint;
 pub mod outcome;
 pub mod schedule;
 pub mod secret;
+pub mod select;
 pub mod signature;
 pub mod subscription;

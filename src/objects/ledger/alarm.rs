@@ -89,7 +89,8 @@ impl TenantLedger {
         let more = match left {
             true => Some(LEFT_AFTER_MS),
             false if is_refused => Some(AGAIN_AFTER_MS),
-            false => self.has_unshipped()?.then_some(SHIP_AFTER_MS),
+            false if self.has_unshipped()? => Some(SHIP_AFTER_MS),
+            false => store.has_webhooks()?.then_some(AGAIN_AFTER_MS),
         };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;

@@ -2,7 +2,7 @@
 //! with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES];
+pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES, WEBHOOKS];
 
 /// Number 0 takes an empty storage, and those of the builds that kept no number. One row holds what changes with every
 /// request, a claim is one row, a record is one row: rows written are the bill.
@@ -86,4 +86,10 @@ pub const RECORD_FLAGS: &str = "
 pub const HASHED_REFERENCES: &str = "
     ALTER TABLE claims ADD COLUMN hashed INTEGER;
     ALTER TABLE log_claims ADD COLUMN hashed INTEGER;
+";
+
+/// Events that a Courier has not taken, in their order. The release before leaves them where they are.
+pub const WEBHOOKS: &str = "
+    CREATE TABLE webhooks_waiting (seq INTEGER PRIMARY KEY AUTOINCREMENT, endpoint TEXT NOT NULL, body TEXT NOT NULL);
+    CREATE INDEX webhooks_waiting_of ON webhooks_waiting (endpoint, seq);
 ";

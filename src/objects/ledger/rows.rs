@@ -288,6 +288,20 @@ impl FromRow for OutboxSize {
     }
 }
 
+/// An event that waits for a Courier.
+pub struct WaitingWebhook {
+    /// The event, JSON.
+    pub body: String,
+}
+
+impl FromRow for WaitingWebhook {
+    const COLUMNS: &'static [&'static str] = &["body"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { body: row.get()? })
+    }
+}
+
 /// An entry of the outbox.
 pub struct OutboxRow {
     /// Its number in the outbox: the order in which entries are shipped.

@@ -2,8 +2,9 @@
 //! and revisions make a repeat harmless.
 
 use super::TenantLedger;
+use super::hear::keep_unheard;
 use super::reply::LedgerOutput;
-use super::shipment::{Batch, LoadedRecords, Refusing, load_outbox, load_records};
+use super::shipment::{Batch, EventSource, LoadedRecords, Refusing, load_outbox, load_records};
 use crate::app::{db, records};
 use crate::clients::records::RecordsClient;
 use crate::d1;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
-use x402_chain::id::KeyId;
+use x402_chain::id::{KeyId, VerificationId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::records::RecordsBatch;
@@ -23,6 +24,7 @@ use x402_core::outbox::OutboxEntry;
 use x402_core::outbox::walk::OutboxWalk;
 use x402_core::records::archive::ArchiveOwner;
 use x402_core::tenancy::admission::{Admission, ClosedPeriod};
+use x402_core::webhook::subscription::WebhookSubscription;
 
 /// The most batches in one alarm: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
@@ -95,10 +97,12 @@ impl TenantLedger {
     /// Those of the ledger's own storage.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<Shipping, Fault> {
         let (mut work, mut refusing) = (PacedWork::begin(), Refusing::default());
+        let subscriptions = self.with_state(|memory| Ok(memory.tenant.webhooks.clone()))?;
+        self.send_waiting(&subscriptions, &mut refusing).await?;
         let mut walk = OutboxWalk::begin(self.outbox_after.get());
         let (mut left, mut is_taken) = (true, false);
         for _ in 0..BATCHES_MAX {
-            let batch = self.ship_batch(now, &mut refusing, &mut walk).await?;
+            let batch = self.ship_batch((now, &subscriptions), &mut refusing, &mut walk).await?;
             (left, is_taken) = (batch.left, is_taken || batch.is_taken);
             if !left {
                 break;
@@ -112,7 +116,7 @@ impl TenantLedger {
     /// Ships one batch.
     async fn ship_batch(
         &self,
-        now: UnixMillis,
+        (now, subscriptions): (UnixMillis, &[WebhookSubscription]),
         refusing: &mut Refusing,
         walk: &mut OutboxWalk,
     ) -> Result<ShippedBatch, Fault> {
@@ -121,20 +125,21 @@ impl TenantLedger {
         let mut shipped = before.clone();
         let (tenant, environment, admission) =
             self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
-        let mut batch = Batch { directory: Shipment::new(tenant, environment, now), months: BTreeMap::new() };
+        let mut batch = Batch::new(Shipment::new(tenant, environment, now), !subscriptions.is_empty());
         let current = Period::of(now);
         // The records of the month that goes on wait in their order.
         let waits = refusing.at.months.contains(&current);
         let new = if waits { LoadedRecords::default() } else { load_records(&store, &before.record, &mut batch)? };
         let after = walk.after();
         let loaded = load_outbox(&store, after, refusing, &mut batch)?;
-        let Batch { directory: mut shipment, months } = batch;
+        let Batch { directory: mut shipment, months, heard, .. } = batch;
         let more_keys = !refusing.at.directory && add_usage(&mut shipment, &mut shipped, &admission);
         walk.step(loaded.last, loaded.is_end);
         if shipment.is_empty() && months.is_empty() && loaded.last.is_none() {
             return Ok(ShippedBatch { left: !walk.is_over(), is_taken: false });
         }
         let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
+        self.send_heard(subscriptions, &heard, refusing).await?;
         if refusing.at.directory {
             shipped = before.clone();
         }
@@ -153,6 +158,7 @@ impl TenantLedger {
                     }
                 }
             }
+            let cleared = |seq| loaded.entries.iter().any(|(own, to)| *own == seq && !refusing.holds_up(to));
             // Another call may have shipped the same, and more, meanwhile.
             let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
             for id in &new.ids {
@@ -168,6 +174,12 @@ impl TenantLedger {
                 }
                 shipped.record = text;
             }
+            let noted = |id: VerificationId| id.to_string() <= shipped.record;
+            let of_shipped = heard.iter().filter(|each| match each.source {
+                EventSource::Record(id) => noted(id),
+                EventSource::Entry(seq) => cleared(seq),
+            });
+            keep_unheard(&store, subscriptions, &refusing.couriers, of_shipped)?;
             shipped.record = shipped.record.clone().max(stored.record);
             if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
         })?;

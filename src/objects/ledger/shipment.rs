@@ -6,7 +6,7 @@ use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::amount::Amount;
-use x402_chain::id::{SettlementId, VerificationId};
+use x402_chain::id::{EndpointId, SettlementId, VerificationId};
 use x402_chain::time::Period;
 use x402_core::error::Fault;
 use x402_core::messages::records::RecordsBatch;
@@ -14,6 +14,7 @@ use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
 use x402_core::outbox::{OutboxEntry, OutboxEvent, RecordChange, StoredRecord};
 use x402_core::records::RecordCopy;
 use x402_core::records::detail::SettlementState;
+use x402_core::records::events::EventCopy;
 use x402_core::settlement::payment::SettlementRecord;
 use x402_core::verification::answer::VerificationAnswer;
 
@@ -25,12 +26,42 @@ pub(super) struct Batch {
     pub(super) directory: Shipment,
     /// Records and events by the month of their ids.
     pub(super) months: BTreeMap<Period, RecordsBatch>,
+    /// Whether webhook endpoints may get events.
+    pub(super) is_heard: bool,
+    /// The events, for Couriers.
+    pub(super) heard: Vec<HeardEvent>,
+    /// The entry of the outbox that is being loaded.
+    entry: Option<i64>,
+}
+
+/// An event that Couriers may get.
+pub(super) struct HeardEvent {
+    pub(super) source: EventSource,
+    pub(super) event: EventCopy,
+}
+
+/// Where an event comes from: once that counts as shipped, the event does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum EventSource {
+    /// A record that is new.
+    Record(VerificationId),
+    /// An entry of the outbox.
+    Entry(i64),
 }
 
 impl Batch {
+    pub(super) const fn new(directory: Shipment, is_heard: bool) -> Self {
+        Self { directory, months: BTreeMap::new(), is_heard, heard: Vec::new(), entry: None }
+    }
+
     fn add_record(&mut self, record: StoredRecord) -> Result<VerificationId, Fault> {
         let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
         let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
+        // As it was answered, a record is its event.
+        if self.is_heard && copy.revision == 0 {
+            let source = self.entry.map_or(EventSource::Record(id), EventSource::Entry);
+            self.heard.push(HeardEvent { source, event: EventCopy::of_record(copy.clone())? });
+        }
         self.months.entry(Period::of(id.created_at())).or_default().records.push(copy);
         Ok(id)
     }
@@ -80,8 +111,11 @@ impl Batch {
         self.directory.add_alert(&event);
         let body =
             if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
-        let event = OutboxEvent { body, ..event };
-        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event.into());
+        let event = EventCopy::from(OutboxEvent { body, ..event });
+        if let (true, Some(seq)) = (self.is_heard, self.entry) {
+            self.heard.push(HeardEvent { source: EventSource::Entry(seq), event: event.clone() });
+        }
+        self.months.entry(Period::of(event.id.created_at())).or_default().events.push(event);
         Ok(())
     }
 }
@@ -135,6 +169,8 @@ pub(super) struct Destinations {
 #[derive(Default)]
 pub(super) struct Refusing {
     pub(super) at: Destinations,
+    /// Couriers: what is for them waits elsewhere, and holds nothing up.
+    pub(super) couriers: BTreeSet<EndpointId>,
     pub(super) first: Option<Fault>,
 }
 
@@ -258,10 +294,11 @@ impl EntryLoad<'_> {
                 if !self.load.accept(bytes.saturating_add(body)) {
                     return Ok(None);
                 }
-                batch.add_event(event)?;
+                // The first thing that happened comes first.
                 if let Some(answered) = answered {
                     batch.add_event(answered)?;
                 }
+                batch.add_event(event)?;
                 if let Some(record) = record {
                     self.records.insert(batch.add_record(record)?);
                 }
@@ -300,6 +337,7 @@ pub(super) fn load_outbox(
     let (settlements, records) = (BTreeSet::new(), BTreeSet::new());
     let mut load = EntryLoad { store, refusing, load: ShipmentLoad::default(), settlements, records };
     for row in store.outbox((after, upto.seq))? {
+        batch.entry = Some(row.seq);
         match row.entry.and_then(|entry| load.take(entry, row.bytes, batch)) {
             Ok(Some(to)) => loaded.entries.push((row.seq, to)),
             Ok(None) => break,
@@ -311,6 +349,7 @@ pub(super) fn load_outbox(
         }
         loaded.last = Some(row.seq);
     }
+    batch.entry = None;
     loaded.is_end = !entries.is_full() && loaded.last == Some(upto.seq);
     Ok(loaded)
 }

@@ -4,7 +4,7 @@
 
 use super::rows::{
     ClaimText, CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow,
-    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WatchGroup, WatchedRow,
+    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingWebhook, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -64,6 +64,9 @@ statements! {
     /// Binds a limit: deletes what is kept apart of the outbox.
     PARKED_ERASE: () =
         "DELETE FROM outbox_parked WHERE seq IN (SELECT seq FROM outbox_parked ORDER BY seq LIMIT ?)";
+    /// Binds a limit: deletes what waits for Couriers.
+    WEBHOOKS_ERASE: () =
+        "DELETE FROM webhooks_waiting WHERE seq IN (SELECT seq FROM webhooks_waiting ORDER BY seq LIMIT ?)";
     /// Binds an id; returns the body and its revision.
     RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
     /// Binds an id; returns the body and its revision, where the record is polled for finality.
@@ -209,4 +212,17 @@ statements! {
     PARKED_RETURN: () = "INSERT INTO outbox (kind, body) SELECT kind, body FROM outbox_parked ORDER BY seq";
     /// Follows `PARKED_RETURN` in its transaction.
     PARKED_DELETE: () = "DELETE FROM outbox_parked";
+    /// Returns a row where an event waits for a Courier.
+    WEBHOOKS_ANY: Present = "SELECT 1 AS present FROM webhooks_waiting LIMIT 1";
+    /// Binds an endpoint and an event as JSON.
+    WEBHOOK_PUT: () = "INSERT INTO webhooks_waiting (endpoint, body) VALUES (?, ?)";
+    /// Binds an endpoint and a limit; returns seq and bytes, the oldest first.
+    WEBHOOK_SIZES: OutboxSize = "SELECT seq, length(CAST(body AS BLOB)) AS bytes FROM webhooks_waiting WHERE endpoint = ?
+        ORDER BY seq LIMIT ?";
+    /// Binds an endpoint and a seq; returns events up to it, the oldest first.
+    WEBHOOKS_GET: WaitingWebhook = "SELECT body FROM webhooks_waiting WHERE endpoint = ? AND seq <= ? ORDER BY seq";
+    /// Binds an endpoint and a seq: the Courier has those up to it.
+    WEBHOOKS_DELETE: () = "DELETE FROM webhooks_waiting WHERE endpoint = ? AND seq <= ?";
+    /// Binds a JSON list of endpoints: what waits for others goes.
+    WEBHOOKS_FORGET: () = "DELETE FROM webhooks_waiting WHERE endpoint NOT IN (SELECT value FROM json_each(?))";
 }

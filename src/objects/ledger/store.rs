@@ -1,6 +1,7 @@
 //! Typed access to the ledger's SQLite.
 
 mod outbox;
+mod webhooks;
 
 pub(super) use super::rows::IdempotencyPlace;
 use super::rows::{ClaimPlace, ClaimText, RecordSize, WatchGroup, WatchedRow};
@@ -38,11 +39,20 @@ pub(super) enum RowKind {
     Identifiers,
     Payers,
     Parked,
+    Webhooks,
 }
 
 impl RowKind {
-    pub(super) const ERASED: [Self; 7] =
-        [Self::Records, Self::Groups, Self::Watches, Self::Idempotency, Self::Identifiers, Self::Payers, Self::Parked];
+    pub(super) const ERASED: [Self; 8] = [
+        Self::Records,
+        Self::Groups,
+        Self::Watches,
+        Self::Idempotency,
+        Self::Identifiers,
+        Self::Payers,
+        Self::Parked,
+        Self::Webhooks,
+    ];
 }
 
 fn claim_values(place: &ClaimPlace) -> [Value; 3] {
@@ -163,6 +173,7 @@ impl LedgerStore {
             RowKind::Identifiers => sql::IDENTIFIERS_ERASE,
             RowKind::Payers => sql::PAYERS_ERASE,
             RowKind::Parked => sql::PARKED_ERASE,
+            RowKind::Webhooks => sql::WEBHOOKS_ERASE,
         };
         self.db.run_counted(statement, vec![limit.into()])
     }

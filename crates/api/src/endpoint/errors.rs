@@ -66,9 +66,14 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::EventStream | Endpoint::Export => vec![E::InvalidRequest, E::RateLimited],
         Endpoint::WebhookCreate => vec![E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
         Endpoint::WebhookPatch => vec![E::NotFound, E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
-        Endpoint::WebhookRead | Endpoint::WebhookRemove | Endpoint::WebhookRotate => {
-            vec![E::NotFound, E::EnvironmentMismatch]
-        }
+        Endpoint::WebhookRead
+        | Endpoint::WebhookRemove
+        | Endpoint::WebhookRotate
+        | Endpoint::WebhookRedeliver
+        | Endpoint::DeliveryRead
+        | Endpoint::DeliveryRedeliver => vec![E::NotFound, E::EnvironmentMismatch],
+        Endpoint::WebhookTest => vec![E::NotFound, E::EnvironmentMismatch, E::NotInTier],
+        Endpoint::DeliveryList => vec![E::NotFound, E::EnvironmentMismatch, E::InvalidRequest],
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],
         Endpoint::Settlement
         | Endpoint::Verification

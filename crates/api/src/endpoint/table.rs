@@ -1,5 +1,8 @@
 //! The rows of the route table.
 
+use super::paths::{
+    DELIVERIES, DELIVERY, REDELIVERY, WEBHOOK, WEBHOOK_REDELIVER, WEBHOOK_ROTATE, WEBHOOK_TEST, WEBHOOKS,
+};
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
 use crate::oidc;
@@ -80,10 +83,6 @@ const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/suppo
 const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
 const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
 const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
-
-const WEBHOOKS: &str = "/v1/webhook-endpoints";
-const WEBHOOK: &str = "/v1/webhook-endpoints/{id}";
-const WEBHOOK_ROTATE: &str = "/v1/webhook-endpoints/{id}/rotate-secret";
 
 /// A route about webhook endpoints.
 const fn webhook(of: Endpoint, method: Method, path: &'static str, access: Access, summary: &'static str) -> RouteRow {
@@ -327,6 +326,11 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     webhook(Endpoint::WebhookPatch, Method::Patch, WEBHOOK, MANAGES, "Change, pause or resume an endpoint"),
     webhook(Endpoint::WebhookRemove, Method::Delete, WEBHOOK, MANAGES, "Remove an endpoint"),
     webhook(Endpoint::WebhookRotate, Method::Post, WEBHOOK_ROTATE, MANAGES, "Replace a secret; both sign for a day"),
+    webhook(Endpoint::WebhookTest, Method::Post, WEBHOOK_TEST, MANAGES, "Send an example of an event"),
+    webhook(Endpoint::WebhookRedeliver, Method::Post, WEBHOOK_REDELIVER, MANAGES, "Send all exhausted events again"),
+    webhook(Endpoint::DeliveryList, Method::Get, DELIVERIES, READS, "List deliveries, the newest first"),
+    webhook(Endpoint::DeliveryRead, Method::Get, DELIVERY, READS, "Read one delivery with its attempts"),
+    webhook(Endpoint::DeliveryRedeliver, Method::Post, REDELIVERY, MANAGES, "Send one event again"),
     route(
         Endpoint::OwnKeyList,
         Method::Get,

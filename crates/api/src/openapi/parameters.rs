@@ -5,6 +5,7 @@ use crate::export::ExportKind;
 use crate::{analytics, events, operators, records};
 use serde_json::{Value, json};
 use x402_core::audit::AuditAction;
+use x402_core::webhook::delivery::DeliveryState;
 
 pub(super) fn parameters(row: &RouteRow) -> Vec<Value> {
     let names = row.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
@@ -29,6 +30,11 @@ pub(super) fn parameters(row: &RouteRow) -> Vec<Value> {
         all.push(json!({"name": "format", "in": "query", "description": about, "schema": {"enum": ["json", "csv"]}}));
     }
     all.extend(event_parameters(row.endpoint));
+    if row.endpoint == Endpoint::DeliveryList {
+        let names = DeliveryState::ALL.map(DeliveryState::name);
+        let about = "Only deliveries of which this has become.";
+        all.push(json!({"name": "status", "in": "query", "description": about, "schema": {"enum": names}}));
+    }
     if row.endpoint == Endpoint::Settlements {
         let text = |name: &str, about: &str| json!({"name": name, "in": "query", "description": about, "schema": {"type": "string", "minLength": 1}});
         all.push(text("network", "CAIP-2, our key, or the protocol's name in version 1. Filters narrow each other."));
@@ -77,6 +83,7 @@ const fn is_paged(endpoint: Endpoint) -> bool {
             | Endpoint::TenantList
             | Endpoint::AuditLog
             | Endpoint::EventList
+            | Endpoint::DeliveryList
     )
 }
 

@@ -40,7 +40,8 @@ fn message(kind: EventKind, make: &mut SchemaGenerator) -> Value {
         "properties": {
             "type": {"const": kind.name()},
             "timestamp": {"type": "string", "format": "date-time", "description": "When it has happened."},
-            "data": data
+            "data": data,
+            "test": {"const": true, "description": "Only in a test event, whose data are an example."}
         }
     });
     let (_, data) = sample(kind);

@@ -1,0 +1,361 @@
+//! Delivers what is due: at most six messages at once, one of a payment, and none that the endpoint's breaker holds back. The
+//! directory is read once an alarm, and again where the endpoint was changed. An attempt is stored before it is made: if the
+//! object dies meanwhile, the message is sent again a minute later.
+
+use super::rows::DueRow;
+use super::store::EndedAttempt;
+use super::{BREAKER, Courier, DISABLE};
+use crate::app;
+use crate::app::App;
+use crate::d1::couriers::disable_endpoint;
+use crate::d1::endpoints::{EndpointTarget, read_target};
+use crate::outbound::{OutboundRequest, deadline, request_headers, send_message};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::webhook_target::{TargetRefused, check_target};
+use futures_channel::oneshot;
+use futures_util::StreamExt;
+use futures_util::future::{Either, select};
+use futures_util::stream::FuturesUnordered;
+use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+use std::rc::Rc;
+use x402_chain::id::{EndpointId, EventId};
+use x402_chain::time::UnixMillis;
+use x402_core::error::Fault;
+use x402_core::webhook::breaker::{EndpointBreaker, Passage};
+use x402_core::webhook::delivery::{DeliveryState, head_of};
+use x402_core::webhook::endpoint::EndpointStatus;
+use x402_core::webhook::outcome::{AttemptEnd, AttemptOutcome};
+use x402_core::webhook::schedule::next_attempt;
+use x402_core::webhook::select::{DueDelivery, IN_FLIGHT_MAX, room, select as select_due};
+use x402_core::webhook::signature::sign;
+
+/// For how long one alarm begins with more.
+const RUN_MS: u64 = 20_000;
+/// The most attempts of one alarm: the platform bounds the requests of one.
+const ATTEMPTS_MAX: usize = 3_000;
+/// The deadline of an attempt.
+const ATTEMPT_MS: u32 = 10_000;
+/// For how long a check of the DNS counts: `fetch` asks it again anyway, and the platform remembers its answers as long.
+const CHECKED_MS: u64 = 2_000;
+/// The most bytes that are read of an answer.
+const ANSWER_MAX: usize = 4 * 1_024;
+const USER_AGENT: &str = "x402-edge";
+/// An attempt of which nothing is known after this long was cut off.
+const LOST_MS: u64 = 60_000;
+/// An endpoint that is to be sent nothing is looked at again after this long, unless it is changed.
+const LOOK_AGAIN_MS: u64 = 600_000;
+/// The directory is asked again after this long.
+const RETRY_MS: u64 = 30_000;
+/// Rows that are looked at for each message in flight.
+const DUE_ROWS: usize = IN_FLIGHT_MAX * 2;
+
+/// Why an endpoint is disabled.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum DisableReason {
+    /// Nothing has reached it for days.
+    Failing,
+    /// It has answered that it is gone.
+    Gone,
+}
+
+impl DisableReason {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Failing => "failing",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// A message that is being sent.
+struct Flight {
+    event: EventId,
+    subject: String,
+    /// The number of the attempt.
+    number: u64,
+    /// The attempts of the schedule so far, this one included.
+    tried: u64,
+}
+
+/// How an attempt ended.
+struct Landed {
+    flight: Flight,
+    end: AttemptEnd,
+    duration_ms: u64,
+    retry_after_ms: Option<u64>,
+    head: String,
+}
+
+/// What the directory says of the endpoint.
+enum Wanted {
+    /// Messages go there.
+    Send(Rc<ReadTarget>),
+    /// Messages wait.
+    Wait,
+    /// The endpoint is deleted.
+    Deleted,
+}
+
+impl Courier {
+    /// Delivers what is due. `None` where the endpoint is deleted; else until when nothing is sent, if the schedule alone does
+    /// not say.
+    pub(super) async fn deliver_due(
+        &self,
+        app: &App,
+        endpoint: EndpointId,
+    ) -> Result<Option<Option<UnixMillis>>, Fault> {
+        let (store, now) = (self.store(), app::now());
+        if store.next_due()?.is_none() {
+            return Ok(Some(None));
+        }
+        if !self.is_stale.get() {
+            if let Some(reason) = store.state::<Option<DisableReason>>(DISABLE)?.flatten() {
+                return self.disable(app, endpoint, reason).await.map(Some);
+            }
+            let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
+            if let Passage::Closed(until) = breaker.passage(now) {
+                return Ok(Some(Some(until)));
+            }
+            if store.next_due()?.is_some_and(|due| due > now) {
+                return Ok(Some(None));
+            }
+        }
+        let target = match self.read_wanted(app, endpoint).await {
+            Ok(Wanted::Send(target)) => target,
+            Ok(Wanted::Wait) => return Ok(Some(Some(now.plus(LOOK_AGAIN_MS)))),
+            Ok(Wanted::Deleted) => return Ok(None),
+            Err(fault) => {
+                event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+                return Ok(Some(Some(now.plus(RETRY_MS))));
+            }
+        };
+        let wanted = self.deliver_to(app, endpoint, target).await?;
+        if let Some(reason) = store.state::<Option<DisableReason>>(DISABLE)?.flatten() {
+            return self.disable(app, endpoint, reason).await.map(Some);
+        }
+        match wanted {
+            Wanted::Deleted => Ok(None),
+            Wanted::Wait => Ok(Some(Some(app::now().plus(LOOK_AGAIN_MS)))),
+            Wanted::Send(_) => {
+                let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
+                Ok(Some(match breaker.passage(app::now()) {
+                    Passage::Closed(until) => Some(until),
+                    Passage::Free | Passage::Probe => None,
+                }))
+            }
+        }
+    }
+
+    async fn read_wanted(&self, app: &App, endpoint: EndpointId) -> Result<Wanted, Fault> {
+        self.is_stale.set(false);
+        let target = read_target(app, endpoint).await.inspect_err(|_| self.is_stale.set(true))?;
+        let Some(target) = target else { return Ok(Wanted::Deleted) };
+        let store = self.store();
+        match target.status {
+            EndpointStatus::Active if target.may_deliver => {
+                // Its tenant has made it active again before the directory had it as disabled.
+                if store.state::<Option<DisableReason>>(DISABLE)?.flatten().is_some() {
+                    store.put_state(DISABLE, &None::<DisableReason>)?;
+                }
+                Ok(Wanted::Send(Rc::new(ReadTarget { target, checked_at: Cell::new(None) })))
+            }
+            EndpointStatus::Active | EndpointStatus::Paused | EndpointStatus::Disabled => Ok(Wanted::Wait),
+        }
+    }
+
+    /// Sends messages until nothing is due, or the time is over, or the endpoint is to get nothing more; returns what is
+    /// wanted then. It ends when nothing is in flight.
+    async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<ReadTarget>) -> Result<Wanted, Fault> {
+        let (began, store) = (app::now(), self.store());
+        let (mut begun, mut target) = (0_usize, target);
+        let mut ended: Option<Wanted> = None;
+        let mut busy: Vec<String> = Vec::new();
+        let mut flights = FuturesUnordered::new();
+        loop {
+            if self.is_stale.get() && ended.is_none() {
+                match self.read_wanted(app, endpoint).await {
+                    Ok(Wanted::Send(changed)) => target = changed,
+                    Ok(other) => ended = Some(other),
+                    Err(fault) => {
+                        event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+                        ended = Some(Wanted::Wait);
+                    }
+                }
+            }
+            let now = app::now();
+            let has_room = now.since(began) < RUN_MS && begun < ATTEMPTS_MAX;
+            if ended.is_none() && has_room {
+                for flight in self.begin_due(&busy, now)? {
+                    begun = begun.saturating_add(1);
+                    busy.push(flight.subject.clone());
+                    let message = store.message(flight.event)?.unwrap_or_default();
+                    flights.push(attempt(app, Rc::clone(&target), flight, message));
+                }
+            }
+            if flights.is_empty() {
+                return Ok(ended.unwrap_or(Wanted::Send(target)));
+            }
+            let (nudge, nudged) = oneshot::channel();
+            self.nudge.replace(Some(nudge));
+            if let Either::Left((Some(landed), _)) = select(flights.next(), nudged).await {
+                busy.retain(|subject| *subject != landed.flight.subject);
+                if self.land(&landed, app::now())? {
+                    ended = Some(Wanted::Wait);
+                }
+            }
+        }
+    }
+
+    /// Selects what is sent next, and stores that its attempts begin.
+    fn begin_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<Flight>, Fault> {
+        let store = self.store();
+        let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
+        if room(breaker.passage(now), busy.len()) == 0 {
+            return Ok(Vec::new());
+        }
+        let due: Vec<DueDelivery<Flight>> = store.due(now, DUE_ROWS)?.into_iter().map(due_delivery).collect();
+        let selected = select_due(breaker.passage(now), busy, due);
+        if selected.is_empty() {
+            return Ok(selected);
+        }
+        store.atomically(|| {
+            for flight in &selected {
+                store.begin((flight.event, flight.number), (now, now.plus(LOST_MS)))?;
+            }
+            Ok(())
+        })?;
+        Ok(selected)
+    }
+
+    /// Stores how an attempt ended, and what follows; whether the endpoint is to be disabled.
+    fn land(&self, landed: &Landed, now: UnixMillis) -> Result<bool, Fault> {
+        let Landed { flight, end, duration_ms, retry_after_ms, head } = landed;
+        let (store, event, number) = (self.store(), flight.event, flight.number);
+        let before: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
+        let (mut breaker, outcome) = (before.clone(), end.outcome());
+        let disable = match outcome {
+            AttemptOutcome::Delivered => {
+                breaker.note_success();
+                None
+            }
+            AttemptOutcome::Failed => {
+                breaker.note_failure(now);
+                breaker.is_given_up(now).then_some(DisableReason::Failing)
+            }
+            AttemptOutcome::Gone => {
+                breaker.note_failure(now);
+                Some(DisableReason::Gone)
+            }
+        };
+        let ended = match outcome {
+            AttemptOutcome::Delivered => Err(DeliveryState::Delivered),
+            AttemptOutcome::Failed | AttemptOutcome::Gone => {
+                next_attempt(event, flight.tried, *retry_after_ms, now).ok_or(DeliveryState::Exhausted)
+            }
+        };
+        let has_ended = store.atomically(|| {
+            store.end_attempt(&EndedAttempt { event, number, duration_ms: *duration_ms, end: *end, head })?;
+            if breaker != before {
+                store.put_state(BREAKER, &breaker)?;
+            }
+            if let Some(reason) = disable {
+                store.put_state(DISABLE, &Some(reason))?;
+            }
+            match ended {
+                Ok(again) => store.send_again(event, again).map(|()| false),
+                Err(state) => store.end(event, state, now),
+            }
+        })?;
+        if has_ended {
+            self.waiting.set(self.waiting.get().map(|count| count.saturating_sub(1)));
+        }
+        Ok(disable.is_some())
+    }
+
+    /// Has the directory disable the endpoint; returns when it is looked at again.
+    async fn disable(
+        &self,
+        app: &App,
+        endpoint: EndpointId,
+        reason: DisableReason,
+    ) -> Result<Option<UnixMillis>, Fault> {
+        let now = app::now();
+        if let Err(fault) = disable_endpoint(app, endpoint, reason.name(), now).await {
+            event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+            return Ok(Some(now.plus(RETRY_MS)));
+        }
+        let store = self.store();
+        store.atomically(|| {
+            store.put_state(BREAKER, &EndpointBreaker::default())?;
+            store.put_state(DISABLE, &None::<DisableReason>)
+        })?;
+        Ok(Some(now.plus(LOOK_AGAIN_MS)))
+    }
+}
+
+fn due_delivery(row: DueRow) -> DueDelivery<Flight> {
+    let DueRow { event, subject, attempts, tried } = row;
+    let (number, tried) = (attempts.saturating_add(1), tried.saturating_add(1));
+    DueDelivery { subject: subject.clone(), item: Flight { event, subject, number, tried } }
+}
+
+/// An endpoint as an alarm has read it.
+struct ReadTarget {
+    target: EndpointTarget,
+    /// When the DNS was last found to lead to public addresses alone.
+    checked_at: Cell<Option<UnixMillis>>,
+}
+
+impl ReadTarget {
+    /// Checks the URL, unless it was checked a moment ago. How the attempt ends where nothing may be sent.
+    async fn check(&self, app: &App) -> Option<AttemptEnd> {
+        if self.checked_at.get().is_some_and(|at| app::now().since(at) < CHECKED_MS) {
+            return None;
+        }
+        match check_target(app, &self.target.url).await {
+            Ok(()) => {
+                self.checked_at.set(Some(app::now()));
+                None
+            }
+            Err(TargetRefused::Forbidden(_)) => Some(AttemptEnd::Refused),
+            Err(TargetRefused::Unresolved(_)) => Some(AttemptEnd::Unreachable),
+        }
+    }
+}
+
+/// Sends a message once.
+async fn attempt(app: &App, read: Rc<ReadTarget>, flight: Flight, message: String) -> Landed {
+    let target = &read.target;
+    let (began, ends) = (app::now(), deadline(ATTEMPT_MS));
+    let id = flight.event.to_string();
+    let (end, retry_after_ms, head) = match read.check(app).await {
+        Some(end) => (end, None, String::new()),
+        None => {
+            let sent_s = app::now().0 / 1_000;
+            let keys = target.secrets.iter().map(|secret| secret.key().as_slice());
+            let (signature, timestamp) = (sign(keys, &id, sent_s, message.as_bytes()), sent_s.to_string());
+            let headers = request_headers(&[
+                ("content-type", "application/json"),
+                ("user-agent", USER_AGENT),
+                ("webhook-id", &id),
+                ("webhook-timestamp", &timestamp),
+                ("webhook-signature", &signature),
+            ]);
+            let sent = OutboundRequest {
+                url: &target.url,
+                headers: &headers,
+                body: Some(&message),
+                deadline: ends.clone(),
+                answer_max: ANSWER_MAX,
+            };
+            match send_message(sent).await {
+                Ok(answer) => (AttemptEnd::Status(answer.status), answer.retry_after_ms, head_of(&answer.body)),
+                Err(_) if ends.aborted() => (AttemptEnd::TimedOut, None, String::new()),
+                Err(_) => (AttemptEnd::Unreachable, None, String::new()),
+            }
+        }
+    };
+    Landed { flight, end, duration_ms: app::now().since(began), retry_after_ms, head }
+}

@@ -1,0 +1,73 @@
+//! Every statement of a Courier (the SQLite of a webhook endpoint).
+//!
+//! Ids are TEXT, which sort by their times; times are integers of unix milliseconds; a body is a message, compressed.
+
+use super::rows::{AttemptRow, CountRow, DueRow, EventRow, MessageRow, SubjectRow, SummaryRow};
+use crate::storage::{FirstTime, Present, statements};
+
+statements! {
+    /// Returns a row where the tables are made.
+    TABLES_GET: Present = "SELECT 1 AS present FROM sqlite_master WHERE name = 'deliveries'";
+    /// Binds id, number, subject, kind, now, body; returns a row if the event is new. It is due where no other of its subject
+    /// waits.
+    DELIVERY_PUT: Present = "INSERT INTO deliveries (event_id, seq, subject, kind, state, attempts, tried, due_ms, body)
+        SELECT ?1, ?2, ?3, ?4, 'waiting', 0, 0,
+        iif(EXISTS (SELECT 1 FROM deliveries WHERE subject = ?3 AND state = 'waiting'), NULL, ?5), ?6
+        WHERE true ON CONFLICT (event_id) DO NOTHING RETURNING 1 AS present";
+    /// Binds id, number, subject, kind, now, body: one that is not sent, since too many wait.
+    DELIVERY_PUT_ENDED: () = "INSERT INTO deliveries (event_id, seq, subject, kind, state, attempts, tried, ended_ms, body)
+        VALUES (?, ?, ?, ?, 'exhausted', 0, 0, ?, ?) ON CONFLICT (event_id) DO NOTHING";
+    /// Binds a time and a limit; returns deliveries that are due, those first that have waited longest.
+    DELIVERIES_DUE: DueRow = "SELECT event_id, subject, attempts, tried FROM deliveries WHERE due_ms <= ?
+        ORDER BY due_ms LIMIT ?";
+    /// Returns the next time at which a delivery is due, or null.
+    NEXT_DUE: FirstTime = "SELECT MIN(due_ms) AS first_ms FROM deliveries WHERE due_ms IS NOT NULL";
+    /// Binds an id; returns the message.
+    MESSAGE_GET: MessageRow = "SELECT body FROM deliveries WHERE event_id = ?";
+    /// Binds when the attempt counts as lost, and an id: an attempt begins.
+    DELIVERY_BEGIN: () = "UPDATE deliveries SET attempts = attempts + 1, tried = tried + 1, due_ms = ?
+        WHERE event_id = ? AND state = 'waiting'";
+    /// Binds id, number, now.
+    ATTEMPT_PUT: () = "INSERT INTO attempts (event_id, n, at_ms, head) VALUES (?, ?, ?, '')
+        ON CONFLICT (event_id, n) DO NOTHING";
+    /// Binds duration, status or null, failure or null, head, id, number: how the attempt ended.
+    ATTEMPT_END: () = "UPDATE attempts SET duration_ms = ?, status = ?, failure = ?, head = ? WHERE event_id = ? AND n = ?";
+    /// Binds a time and an id: the delivery is sent again then.
+    DELIVERY_AGAIN: () = "UPDATE deliveries SET due_ms = ? WHERE event_id = ? AND state = 'waiting'";
+    /// Binds state, now, id; returns the subject if the delivery has waited.
+    DELIVERY_END: SubjectRow = "UPDATE deliveries SET state = ?, due_ms = NULL, ended_ms = ?
+        WHERE event_id = ? AND state = 'waiting' RETURNING subject";
+    /// Binds now and a subject: the first of those about it that wait is due, if none is.
+    SUBJECT_NEXT: () = "UPDATE deliveries SET due_ms = ?1 WHERE event_id = (SELECT event_id FROM deliveries
+        WHERE subject = ?2 AND state = 'waiting' ORDER BY seq LIMIT 1) AND due_ms IS NULL";
+    /// Binds number and id; returns the subject if the delivery has ended: it waits again, after others of its subject.
+    DELIVERY_REOPEN: SubjectRow = "UPDATE deliveries SET state = 'waiting', seq = ?, tried = 0, ended_ms = NULL
+        WHERE event_id = ? AND state <> 'waiting' RETURNING subject";
+    /// Binds now and an id: a delivery that is due later is due at once.
+    DELIVERY_HASTEN: () = "UPDATE deliveries SET due_ms = MIN(due_ms, ?), tried = 0
+        WHERE event_id = ? AND due_ms IS NOT NULL";
+    /// Binds two ids and a limit; returns exhausted ones after the first, from the second on, the oldest first.
+    EXHAUSTED_AFTER: EventRow = "SELECT event_id FROM deliveries WHERE event_id > ? AND event_id >= ?
+        AND state = 'exhausted' ORDER BY event_id LIMIT ?";
+    /// Binds an id and a limit; returns those of smaller ids, the greatest first.
+    DELIVERIES_BEFORE: SummaryRow = "SELECT event_id, kind, subject, state, attempts, due_ms, ended_ms FROM deliveries
+        WHERE event_id < ? ORDER BY event_id DESC LIMIT ?";
+    /// Binds an id.
+    DELIVERY_GET: SummaryRow = "SELECT event_id, kind, subject, state, attempts, due_ms, ended_ms FROM deliveries
+        WHERE event_id = ?";
+    /// Binds an id; returns its attempts, the newest first.
+    ATTEMPTS_GET: AttemptRow = "SELECT at_ms, duration_ms, status, failure, head FROM attempts WHERE event_id = ? ORDER BY n DESC LIMIT 100";
+    /// Returns how many wait.
+    WAITING_COUNT: CountRow = "SELECT COUNT(*) AS count FROM deliveries WHERE state = 'waiting'";
+    /// Binds a time and a limit; returns deliveries that ended before it, the first ones first.
+    ENDED_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE ended_ms < ? ORDER BY ended_ms LIMIT ?";
+    /// Binds an id and a limit; returns those that wait of smaller ids, the oldest first.
+    WAITING_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE event_id < ? AND state = 'waiting'
+        ORDER BY event_id LIMIT ?";
+    /// Returns the first end of those that have ended, or null.
+    FIRST_END: FirstTime = "SELECT MIN(ended_ms) AS first_ms FROM deliveries WHERE ended_ms IS NOT NULL";
+    /// Binds an id.
+    DELIVERY_DELETE: () = "DELETE FROM deliveries WHERE event_id = ?";
+    /// Binds an id: with its delivery.
+    ATTEMPTS_DELETE: () = "DELETE FROM attempts WHERE event_id = ?";
+}
