@@ -5,6 +5,7 @@
 mod errors;
 mod method;
 mod paths;
+mod row;
 mod table;
 
 use crate::headers::CrossOrigin;

@@ -1,4 +1,13 @@
-//! Paths of routes about webhook endpoints.
+//! Paths that several rows have.
+
+/// A path under both base paths.
+pub(super) type Paths = [&'static str; 2];
+pub(super) const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
+pub(super) const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
+pub(super) const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
+pub(super) const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
+pub(super) const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
+pub(super) const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
 
 pub(super) const WEBHOOKS: &str = "/v1/webhook-endpoints";
 pub(super) const WEBHOOK: &str = "/v1/webhook-endpoints/{id}";

@@ -1,8 +1,10 @@
 //! The rows of the route table.
 
 use super::paths::{
-    DELIVERIES, DELIVERY, REDELIVERY, WEBHOOK, WEBHOOK_REDELIVER, WEBHOOK_ROTATE, WEBHOOK_TEST, WEBHOOKS,
+    ACCEPTS_PATHS, DELIVERIES, DELIVERY, HEALTH_PATHS, REDELIVERY, SETTLE_PATHS, SUPPORTED_PATHS, VERIFY_PATHS,
+    VERSION_PATHS, WEBHOOK, WEBHOOK_REDELIVER, WEBHOOK_ROTATE, WEBHOOK_TEST, WEBHOOKS,
 };
+use super::row::{facilitator_route, public_route, route, webhook, with_alias, with_body_max};
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
 use crate::oidc;
@@ -10,33 +12,8 @@ use x402_core::tenancy::access::{Access, KeyScope};
 use x402_core::tenancy::role::Role;
 use x402_core::tenancy::tenant::Scope;
 
-/// The most bytes of a request: its members take a few hundred, a reference 256, a memo 1,232; 16 KiB leaves room for
-/// escapes.
-const BODY_MAX: usize = 16 * 1_024;
-
-const fn route(
-    endpoint: Endpoint,
-    method: Method,
-    path: &'static str,
-    access: Access,
-    text: [&'static str; 2],
-) -> RouteRow {
-    let [tag, summary] = text;
-    RouteRow { endpoint, method, path, alias: None, access, url_key: false, body_max: BODY_MAX, tag, summary }
-}
-
 /// The most bytes of a request with a signature: a contract's takes 16 KiB as hex.
 const SIGNATURE_BODY_MAX: usize = 20 * 1_024;
-
-const fn with_body_max(mut row: RouteRow, body_max: usize) -> RouteRow {
-    row.body_max = body_max;
-    row
-}
-
-const fn with_alias(mut row: RouteRow, alias: &'static str) -> RouteRow {
-    row.alias = Some(alias);
-    row
-}
 
 const KEY: Access = Access::Key(KeyScope::Any);
 /// Whoever is signed in.
@@ -51,43 +28,6 @@ const HEARS: Access = Access::Analytics(Role::Viewer);
 const MANAGES: Access = Access::Managed(Role::Owner);
 const VERIFY: Access = Access::Key(KeyScope::Only(Scope::Verify));
 const SETTLE: Access = Access::Key(KeyScope::Only(Scope::Settle));
-
-/// A route of the x402 protocol, under both base paths. A Solana transaction of version 1 takes 4 KiB, a wallet's
-/// signature 8 KiB, extensions come on top.
-const fn facilitator_route(
-    endpoint: Endpoint,
-    method: Method,
-    access: Access,
-    paths: Paths,
-    summary: &'static str,
-) -> RouteRow {
-    let [path, alias] = paths;
-    let mut row = with_alias(route(endpoint, method, path, access, ["Facilitator", summary]), alias);
-    row.body_max = 64 * 1_024;
-    row.url_key = true;
-    row
-}
-
-/// A route of the same base paths that takes no key.
-const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'static str) -> RouteRow {
-    let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
-    row.url_key = false;
-    row
-}
-
-/// A path under both base paths.
-type Paths = [&'static str; 2];
-const VERIFY_PATHS: Paths = ["/facilitator/verify", "/v1/facilitator/verify"];
-const SETTLE_PATHS: Paths = ["/facilitator/settle", "/v1/facilitator/settle"];
-const SUPPORTED_PATHS: Paths = ["/facilitator/supported", "/v1/facilitator/supported"];
-const ACCEPTS_PATHS: Paths = ["/facilitator/accepts", "/v1/facilitator/accepts"];
-const HEALTH_PATHS: Paths = ["/facilitator/health", "/v1/facilitator/health"];
-const VERSION_PATHS: Paths = ["/facilitator/version", "/v1/facilitator/version"];
-
-/// A route about webhook endpoints.
-const fn webhook(of: Endpoint, method: Method, path: &'static str, access: Access, summary: &'static str) -> RouteRow {
-    route(of, method, path, access, ["Webhooks", summary])
-}
 
 /// The route table, one row an endpoint.
 pub(crate) const ENDPOINTS: &[RouteRow] = &[
