@@ -37,7 +37,7 @@ const ATTEMPTS_MAX: usize = 3_000;
 /// The deadline of an attempt.
 const ATTEMPT_MS: u32 = 10_000;
 /// For how long a check of the DNS counts: `fetch` asks it again anyway, and the platform remembers its answers as long.
-const CHECKED_MS: u64 = 2_000;
+const CHECKED_MS: u64 = 5_000;
 /// The most bytes that are read of an answer.
 const ANSWER_MAX: usize = 4 * 1_024;
 const USER_AGENT: &str = "x402-edge";
@@ -187,11 +187,14 @@ impl Courier {
             let now = app::now();
             let has_room = now.since(began) < RUN_MS && begun < ATTEMPTS_MAX;
             if ended.is_none() && has_room {
-                for flight in self.begin_due(&busy, now)? {
+                let due = self.begin_due(&busy, now)?;
+                // One check is for all that begin with it.
+                let refused = if due.is_empty() { None } else { target.check(app).await };
+                for flight in due {
                     begun = begun.saturating_add(1);
                     busy.push(flight.subject.clone());
                     let message = store.message(flight.event)?.unwrap_or_default();
-                    flights.push(attempt(app, Rc::clone(&target), flight, message));
+                    flights.push(attempt(Rc::clone(&target), refused, flight, message));
                 }
             }
             if flights.is_empty() {
@@ -325,12 +328,12 @@ impl ReadTarget {
     }
 }
 
-/// Sends a message once.
-async fn attempt(app: &App, read: Rc<ReadTarget>, flight: Flight, message: String) -> Landed {
+/// Sends a message once, unless nothing may be sent there.
+async fn attempt(read: Rc<ReadTarget>, refused: Option<AttemptEnd>, flight: Flight, message: String) -> Landed {
     let target = &read.target;
     let (began, ends) = (app::now(), deadline(ATTEMPT_MS));
     let id = flight.event.to_string();
-    let (end, retry_after_ms, head) = match read.check(app).await {
+    let (end, retry_after_ms, head) = match refused {
         Some(end) => (end, None, String::new()),
         None => {
             let sent_s = app::now().0 / 1_000;
