@@ -7,6 +7,7 @@ import { after, before, test } from "node:test";
 import { Response } from "miniflare";
 import { Webhook } from "standardwebhooks";
 import { Webhook as Svix } from "svix";
+import { mailsTo } from "./browser.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { random } from "./payment.mjs";
 import { hearing, received, receivers } from "./receivers.mjs";
@@ -402,7 +403,7 @@ test("what an endpoint asks for by Retry-After is heeded", async () => {
 });
 
 test("an endpoint that is gone is disabled at once; made active, it gets what has waited", async () => {
-  const { endpoint, events, call, passUntil, ship } = await seller();
+  const { email, endpoint, events, call, passUntil, ship } = await seller();
   let status = 410;
   const shop = host(() => status);
   const heard = host();
@@ -419,6 +420,13 @@ test("an endpoint that is gone is disabled at once; made active, it gets what ha
   const [message] = await received(play, heard);
   const { type, data } = message;
   assert.deepEqual([type, data.subject, data.detail, data.actor_kind], ["endpoint.disabled", own.id, "gone", "system"]);
+  const isMailed = async () => {
+    await worker.cron("* * * * *");
+    return (await mailsTo(worker, email)).some(
+      ({ subject, text }) => subject === "A webhook endpoint was disabled" && text.includes(own.id),
+    );
+  };
+  await until(isMailed, "the owner's mail");
   const count = play.of(shop).length;
   assert.equal(count, 1);
   // What happens meanwhile is not sent to it.
