@@ -15,11 +15,20 @@ const [MINUTE, DAY] = [60_000, 86_400_000];
 const [MINUTELY, NIGHTLY] = ["* * * * *", "17 3 * * *"];
 const HOOK = "https://hooks.chat.example/services/T00/B00/a-secret-of-this-test";
 
+/** The DNS: `inside.example` leads into a private network, and nobody finds out where `lost.example` leads. */
+function resolved(name, type) {
+  if (name === "lost.example") return new Response("", { status: 500 });
+  const data = name === "inside.example" ? "10.0.0.7" : "93.184.215.14";
+  return Response.json({ Status: 0, Answer: type === "A" ? [{ name, type: 1, data }] : [] });
+}
+
 /** What was posted, and what the URL answers. @type {{ url: string, text: string }[]} */
 let posted = [];
 let answer = () => new Response("ok");
 async function outbound(request) {
-  if (new URL(request.url).hostname === "127.0.0.1") return passed(request);
+  const { hostname, searchParams } = new URL(request.url);
+  if (hostname === "127.0.0.1") return passed(request);
+  if (hostname === "cloudflare-dns.com") return resolved(searchParams.get("name"), searchParams.get("type"));
   assert.deepEqual([request.method, request.headers.get("content-type")], ["POST", "application/json"]);
   posted.push({ url: request.url, ...(await request.json()) });
   return answer();
@@ -261,9 +270,11 @@ test("the URL is a secret of public hosts, and mails can be turned off", async (
     "https://hooks.chat.example:8443/x",
     "https://user@hooks.chat.example/x",
     "https://pay.example/v1/webhooks/resend",
+    "https://inside.example/x",
     "",
   ])
     assert.deepEqual(refusal(await settings(own, { slack_url: url })), [422, "INVALID_REQUEST", "alerts.slack_url"], url);
+  assert.deepEqual(refusal(await settings(own, { slack_url: "https://lost.example/x" })).slice(0, 2), [503, "UPSTREAM_UNAVAILABLE"]);
   const set = await settings(own, { slack_url: HOOK, mail: false });
   assert.deepEqual(set.body.tenant.alerts, { mail: false, slack_host: "hooks.chat.example" });
   const row = JSON.stringify(await worker.sql("SELECT * FROM tenants WHERE id = ?", own.id));

@@ -136,7 +136,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         ],
         Endpoint::OwnRecipientPatch => vec![E::NotFound, E::InvalidChain, E::ChainNotEnabled, E::EnvironmentMismatch],
         Endpoint::OwnRecipientRetire => vec![E::NotFound],
-        Endpoint::OwnTenantPatch => vec![E::NotInTier, E::EnvironmentMismatch],
+        Endpoint::OwnTenantPatch => vec![E::NotInTier, E::EnvironmentMismatch, E::UpstreamUnavailable],
         Endpoint::OwnTenantDelete => vec![E::NotFound, E::RateLimited],
         Endpoint::DeletionConfirm => vec![E::InvalidConfirmation],
         Endpoint::Mailbox => vec![E::NotFound],
