@@ -14,6 +14,7 @@ import { ACCOUNTS, randomAccount, startEvm } from "../../scripts/lib/evm.mjs";
 import { startSolana } from "../../scripts/lib/solana.mjs";
 import { randomSigner } from "../../scripts/lib/solana-accounts.mjs";
 import { Browser, address as newEmail, mailTo, signedUp } from "./browser.mjs";
+import { receivers } from "./receivers.mjs";
 import { startWorker } from "./worker.mjs";
 
 /** The account m/44'/60'/0' of "test test … junk". */
@@ -29,6 +30,7 @@ before(async () => {
   await evm.mint(ACCOUNTS[1].address, 1_000_000000n);
   worker = await startWorker({
     vars: { MAIL_BACKEND: "mailbox", EVM_XPUB: XPUB, RPC_LOCAL_EVM: evm.url, RPC_LOCAL_SOLANA: solana.url },
+    outbound: receivers().outbound,
   });
 });
 after(async () => {
