@@ -55,9 +55,10 @@ function run(name, args, more = ",negative_data_rejection,ignored_auth,unsupport
 
 let failed = 0;
 try {
+  // A stream that is open does not end: tests/workerd/stream.test.mjs compares its answers with the document.
   failed += await run("key holders and the public", [
     "--exclude-path-regex",
-    "^/v1/admin|^/facilitator/k/",
+    "^/v1/admin|^/facilitator/k/|^/v1/events/stream",
     "-H",
     `Authorization: Bearer ${tenant.test}`,
   ]);
