@@ -77,7 +77,7 @@ test("a sender that is killed again and again loses no event and invents none", 
         return all.body.data.length === made.length && waiting.body.data.length === 0;
       },
       "the end of all deliveries",
-      60_000,
+      120_000,
     );
     const ids = play.of(SHOP).map(({ id }) => id);
     assert.deepEqual(new Set(ids), new Set(made));
