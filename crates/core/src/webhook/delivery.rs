@@ -8,7 +8,7 @@ use x402_chain::time::UnixMillis;
 
 /// How long a delivery is kept after its end, and how long one waits at most.
 pub const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
-/// The most deliveries of an endpoint that wait; beyond them the oldest are exhausted.
+/// The most deliveries of an endpoint that wait; what comes beyond them is exhausted at once.
 pub const WAITING_MAX: u64 = 100_000;
 /// The bytes of an answer that are kept.
 pub const HEAD_BYTES: usize = 512;
