@@ -12,6 +12,7 @@ use crate::d1::people::rows::MailKind;
 use crate::d1::people::{self, MailEnd, identities, members};
 use crate::d1::settings::read_appearance;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use futures_util::stream::{self, StreamExt};
 use std::rc::Rc;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, QueueContentType, RawMessageBuilder};
@@ -31,6 +32,8 @@ use x402_core::settings::mail::MailBackend;
 const LOST_MS: u64 = 60_000;
 /// Mails that one run of the timed job queues again.
 const AGAIN_MAX: u64 = 100;
+/// Mails that are queued at the same time: the platform opens six connections.
+const AT_ONCE: usize = 5;
 
 /// Queues a mail.
 ///
@@ -49,19 +52,31 @@ pub(crate) async fn queue_or_log(app: Rc<App>, mail: MailId) {
     }
 }
 
-/// Queues mails again that were lost; returns how many.
+/// Queues mails, side by side; returns how many the queue has taken. Those that it does not take keep no others waiting:
+/// [`queue_again`] tries them again.
+pub(crate) async fn queue_all(app: &App, mails: impl Iterator<Item = MailId>) -> usize {
+    let queue = |mail: MailId| async move {
+        let queued = queue(app, mail).await;
+        if let Err(fault) = &queued {
+            event(TelemetryKind::MailNotQueued, &[TelemetryField::Cause(fault)]);
+        }
+        queued.is_ok()
+    };
+    let queued: Vec<bool> = stream::iter(mails).map(queue).buffer_unordered(AT_ONCE).collect().await;
+    queued.into_iter().filter(|is_queued| *is_queued).count()
+}
+
+/// Queues mails again that were lost, each after the others that wait; returns how many.
 ///
 /// # Errors
-/// Where the directory or the queue fails.
+/// Where the directory fails.
 pub(crate) async fn queue_again(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     if app.settings.mail().is_none() {
         return Ok(0);
     }
-    let lost = people::queued_mails(&app.db()?, UnixMillis(now.0.saturating_sub(LOST_MS)), AGAIN_MAX).await?;
-    for mail in &lost {
-        queue(app, *mail).await?;
-    }
-    Ok(lost.len())
+    let before = UnixMillis(now.0.saturating_sub(LOST_MS));
+    let lost = people::lost_mails(&app.db()?, (before, now), AGAIN_MAX).await?;
+    Ok(queue_all(app, lost.into_iter()).await)
 }
 
 /// What the provider did with a mail.

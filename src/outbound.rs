@@ -101,6 +101,19 @@ pub(crate) fn send_message(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, R
     })
 }
 
+/// Sends a message whose answer's status alone counts: its body is not read, whatever it is. A redirect is an answer as any
+/// other, and not followed.
+pub(crate) fn send_for_status(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<u16, OutboundFailure>> {
+    Box::pin(async move {
+        let response = fetch(&request).await?;
+        if let Some(body) = response.body() {
+            // A body that nobody reads would hold its connection. How that ends is of no interest.
+            drop(JsFuture::from(body.cancel()));
+        }
+        Ok(response.status())
+    })
+}
+
 /// Milliseconds that a `Retry-After` asks for: seconds, or until a date (RFC 9110, section 10.2.3).
 fn retry_after(text: &str) -> Option<u64> {
     let seconds = || text.parse::<u64>().ok().map(|seconds| seconds.saturating_mul(1_000));

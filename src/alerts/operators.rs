@@ -6,6 +6,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::alerts::{self, CheckChanges, NewNotice};
 use crate::rpc::{registry, signer_balance, trace};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{d1, isolate};
 use futures_util::stream::{self, StreamExt};
 use worker::D1Database;
@@ -34,11 +35,11 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let before = alerts::checks_changed(&db).await?;
     let kept = alerts::operator_alerts(&db).await?;
-    let mut checks = vec![error_rate(&db, now).await?, sanctions(now)];
+    let mut checks = vec![error_rate(&db, now).await, sanctions(now)];
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
     let of_chains: Vec<Vec<Check>> =
-        stream::iter(on).map(|network| check_chain(app, network)).buffered(AT_ONCE).collect().await;
+        stream::iter(on).map(|network| check_chain(app, network)).buffer_unordered(AT_ONCE).collect().await;
     checks.extend(of_chains.into_iter().flatten());
     // What is not checked any more is not wrong any more.
     let gone = |open: &&KeptAlert| !checks.iter().any(|check| is_of(open, check));
@@ -100,10 +101,17 @@ const fn whole(kind: OperatorAlert, finding: Finding) -> Check {
     Check { kind, subject: String::new(), finding }
 }
 
-async fn error_rate(db: &D1Database, now: UnixMillis) -> Result<Check, Fault> {
+/// What cannot be read of the hour keeps no other check from being made.
+async fn error_rate(db: &D1Database, now: UnixMillis) -> Check {
     let hour = hour_of(UnixMillis(now.0.saturating_sub(COPIED_MS).saturating_sub(HOUR_MS)));
-    let found = alerts::hour_results(db, hour).await?;
-    Ok(whole(OperatorAlert::ErrorRate, check_error_rate(hour, found.faults, found.answered)))
+    let finding = match alerts::hour_results(db, hour).await {
+        Ok(found) => check_error_rate(hour, found.faults, found.answered),
+        Err(fault) => {
+            event(TelemetryKind::AlertFailed, &[TelemetryField::Cause(&fault)]);
+            Finding::Unknown
+        }
+    };
+    whole(OperatorAlert::ErrorRate, finding)
 }
 
 fn sanctions(now: UnixMillis) -> Check {

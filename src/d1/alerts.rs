@@ -7,20 +7,19 @@ pub mod sql;
 
 use super::change::{Actor, Change, change};
 use super::{BoundValue, all, batch, no_tenant, result_of, statement};
-use rows::{AlertRecipient, AlertSettings, AlertText, ExpiringKey, HourResults, NoticeMail, NoticeToPost, WaitingRow};
+use rows::{
+    AlertRecipient, AlertSettings, AlertText, ExpiringKey, HourResults, NoticeMail, NoticeToPost, WaitingCount,
+    WaitingRow,
+};
 use worker::{D1Database, D1PreparedStatement};
 use x402_chain::id::{AuditId, EventId, MailId, NoticeId, TenantId};
 use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alert::operator::KeptAlert;
-use x402_core::alert::{AlertRow, day_before};
+use x402_core::alert::{AlertRow, DueTimes, LISTED_MAX, NOTICES_DAY_MAX};
 use x402_core::audit::AuditAction;
 use x402_core::error::Fault;
 use x402_core::event::EventKind;
 
-/// The most tenants and kinds with alerts that wait which one run looks at.
-const WAITING_MAX: u64 = 500;
-/// The most alerts that one notice names.
-const ALERTS_MAX: u64 = 1_000;
 /// The most owners of a tenant who get mails.
 const RECIPIENTS_MAX: u64 = 20;
 /// The most operators' alerts that are open.
@@ -51,16 +50,26 @@ pub(super) fn alert_statement(
     statement(db, sql::ALERT_PUT, &[event, tenant, kind, subject, data, BoundValue::Ms(*at)])
 }
 
-/// Tenants and kinds with alerts that wait.
-pub(crate) async fn waiting(db: &D1Database, now: UnixMillis) -> Result<Vec<WaitingRow>, Fault> {
-    all(db, sql::ALERTS_WAITING, &[BoundValue::Ms(day_before(now)), BoundValue::Number(WAITING_MAX)]).await
+/// Tenants and kinds with alerts of which a notice is due.
+pub(crate) async fn waiting(db: &D1Database, now: UnixMillis, limit: u64) -> Result<Vec<WaitingRow>, Fault> {
+    let DueTimes { day, gathered, paused } = DueTimes::of(now);
+    let [day, gathered, paused] = [day, gathered, paused].map(BoundValue::Ms);
+    let bind = [day, BoundValue::Number(NOTICES_DAY_MAX), gathered, paused, BoundValue::Number(limit)];
+    all(db, sql::ALERTS_WAITING, &bind).await
 }
 
-/// The alerts of a tenant and kind that wait, the oldest first.
-pub(crate) async fn alerts_of(db: &D1Database, tenant: TenantId, row: &AlertRow) -> Result<Vec<AlertText>, Fault> {
+/// How many alerts of a tenant and kind wait, and the texts of the oldest; `None` where none does.
+pub(crate) async fn alerts_of(
+    db: &D1Database,
+    tenant: TenantId,
+    row: &AlertRow,
+) -> Result<Option<(WaitingCount, Vec<AlertText>)>, Fault> {
     let tenant = tenant.to_string();
-    let bind = [BoundValue::Text(&tenant), BoundValue::Text(row.kind.name()), BoundValue::Number(ALERTS_MAX)];
-    all(db, sql::ALERTS_OF, &bind).await
+    let [tenant, kind] = [&tenant, row.kind.name()].map(BoundValue::Text);
+    let Some(count) = all(db, sql::ALERTS_COUNT, &[tenant, kind]).await?.into_iter().next() else { return Ok(None) };
+    let newest = count.newest.to_string();
+    let bind = [tenant, kind, BoundValue::Text(&newest), BoundValue::Number(LISTED_MAX)];
+    Ok(Some((count, all(db, sql::ALERTS_OF, &bind).await?)))
 }
 
 /// How a tenant is alerted.
@@ -105,23 +114,20 @@ impl NewNotice<'_> {
     }
 }
 
-/// Writes a notice about alerts of a tenant and kind, unless the first of them is named by another already.
+/// Writes a notice about the alerts of a tenant and kind that were counted, unless others wait by now: the next run counts anew.
 pub(crate) async fn put_notice(
     db: &D1Database,
     (tenant, row): (TenantId, &AlertRow),
-    alerts: &[EventId],
+    WaitingCount { number, newest }: &WaitingCount,
     new: &NewNotice<'_>,
 ) -> Result<(), Fault> {
-    let ids: Vec<String> = alerts.iter().map(EventId::to_string).collect();
-    let Some(first) = ids.first() else { return Ok(()) };
-    let (id, tenant, all) =
-        (new.id.to_string(), tenant.to_string(), serde_json::to_string(&ids).map_err(Fault::internal)?);
-    let [notice, tenant, kind, text, first] =
-        [&id, &tenant, row.kind.name(), new.text, first.as_str()].map(BoundValue::Text);
-    let bind = [notice, tenant, kind, text, BoundValue::Ms(new.at), new.due(), first];
+    let (id, tenant, newest) = (new.id.to_string(), tenant.to_string(), newest.to_string());
+    let [notice, tenant, kind, text, newest] =
+        [&id, &tenant, row.kind.name(), new.text, newest.as_str()].map(BoundValue::Text);
+    let bind = [notice, tenant, kind, text, BoundValue::Ms(new.at), new.due(), newest, BoundValue::Number(*number)];
     let mut statements = vec![
         statement(db, sql::NOTICE_PUT, &bind)?,
-        statement(db, sql::ALERTS_NOTICED, &[notice, BoundValue::Text(&all)])?,
+        statement(db, sql::ALERTS_NOTICED, &[notice, tenant, kind, newest])?,
     ];
     statements.extend(new.mails(db)?);
     batch(db, statements).await.map(|_| ())
@@ -132,9 +138,32 @@ pub(crate) async fn read_mail(db: &D1Database, mail: MailId) -> Result<Option<No
     Ok(all(db, sql::NOTICE_MAIL_GET, &[BoundValue::Text(&mail.to_string())]).await?.into_iter().next())
 }
 
-/// Notices whose message is due.
-pub(crate) async fn notices_to_post(db: &D1Database, now: UnixMillis, limit: u64) -> Result<Vec<NoticeToPost>, Fault> {
-    all(db, sql::NOTICES_TO_POST, &[BoundValue::Ms(now), BoundValue::Number(limit)]).await
+/// Whose messages are posted one after the other, apart from those of others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PostLine {
+    /// Operators'.
+    Operators,
+    /// Those of tenants whose URL did not take long the last time.
+    Quick,
+    /// Those of other tenants.
+    Slow,
+}
+
+/// Notices of a line whose message is due, one of each tenant.
+pub(crate) async fn notices_to_post(
+    db: &D1Database,
+    line: PostLine,
+    now: UnixMillis,
+    limit: u64,
+) -> Result<Vec<NoticeToPost>, Fault> {
+    let (now, limit) = (BoundValue::Ms(now), BoundValue::Number(limit));
+    match line {
+        PostLine::Operators => all(db, sql::OPERATOR_NOTICES_TO_POST, &[now, limit]).await,
+        PostLine::Quick | PostLine::Slow => {
+            let is_slow = BoundValue::Number((line == PostLine::Slow).into());
+            all(db, sql::NOTICES_TO_POST, &[now, is_slow, limit]).await
+        }
+    }
 }
 
 /// Begins a try to post a notice's message; the next is due at `next`, if it fails. `false` where another has begun it.
@@ -154,15 +183,21 @@ pub(crate) async fn note_posted(db: &D1Database, notice: NoticeId, now: UnixMill
     result_of(statement(db, sql::NOTICE_POSTED, &bind)?).await.map(|_| ())
 }
 
-/// Keys that end within so many days and of which no alert of as few days was raised.
-pub(crate) async fn expiring_keys(
-    db: &D1Database,
-    days: u64,
-    limit: u64,
-    now: UnixMillis,
-) -> Result<Vec<ExpiringKey>, Fault> {
-    let bind = [now.0, days.saturating_mul(DAY_MS), days, limit].map(BoundValue::Number);
-    all(db, sql::KEYS_EXPIRING, &bind).await
+/// Notes that a notice's message is not tried again.
+pub(crate) async fn end_post(db: &D1Database, notice: NoticeId) -> Result<(), Fault> {
+    result_of(statement(db, sql::NOTICE_POST_END, &[BoundValue::Text(&notice.to_string())])?).await.map(|_| ())
+}
+
+/// Notes when a message to a tenant's URL took long; `None`: the last one did not.
+pub(crate) async fn note_slow(db: &D1Database, tenant: TenantId, slow: Option<UnixMillis>) -> Result<(), Fault> {
+    let slow = slow.map_or(BoundValue::Maybe(None), BoundValue::Ms);
+    let bind = [slow, BoundValue::Text(&tenant.to_string())];
+    result_of(statement(db, sql::ALERT_SLOW_PUT, &bind)?).await.map(|_| ())
+}
+
+/// Keys of which it is to be raised that they end, those of all tenants in turn.
+pub(crate) async fn expiring_keys(db: &D1Database, limit: u64, now: UnixMillis) -> Result<Vec<ExpiringKey>, Fault> {
+    all(db, sql::KEYS_EXPIRING, &[BoundValue::Ms(now), BoundValue::Number(limit)]).await
 }
 
 /// Raises the event that a key ends within so many days, once; `false` where it was.

@@ -463,8 +463,13 @@ pub(crate) async fn read_mailbox(db: &D1Database, limit: u64) -> Result<Vec<Mail
     Ok(rows.into_iter().map(|row| row.mail).collect())
 }
 
-/// Mails that could have been tried since before a time.
-pub(crate) async fn queued_mails(db: &D1Database, before: UnixMillis, limit: u64) -> Result<Vec<MailId>, Fault> {
-    let rows = all(db, sql::MAILS_QUEUED, &[BoundValue::Ms(before), BoundValue::Number(limit)]).await?;
+/// Mails that could have been tried since before a time; from now on they come after the others of which that holds.
+pub(crate) async fn lost_mails(
+    db: &D1Database,
+    (before, now): (UnixMillis, UnixMillis),
+    limit: u64,
+) -> Result<Vec<MailId>, Fault> {
+    let bind = [BoundValue::Ms(before), BoundValue::Ms(now), BoundValue::Number(limit)];
+    let rows = all(db, sql::MAILS_LOST, &bind).await?;
     Ok(rows.into_iter().map(|row| row.id).collect())
 }

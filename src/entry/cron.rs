@@ -59,7 +59,6 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::people::purge(&app.db()?, now).await?;
             d1::proofs::purge_challenges(&app.db()?, now).await?;
             d1::alerts::purge(&app.db()?, now).await?;
-            alerts::raise_expiring_keys(app, now).await?;
             Ok(checked.saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {

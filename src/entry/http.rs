@@ -15,7 +15,7 @@ use std::rc::Rc;
 use worker::{Context, Env, Request, web_sys};
 use x402_api::body;
 use x402_api::credentials::Credentials;
-use x402_api::endpoint::{Endpoint, Method, Route, RouteRow};
+use x402_api::endpoint::{Endpoint, Route, RouteRow, allowed_methods};
 use x402_api::headers::CrossOrigin;
 use x402_api::place::RequestPath;
 use x402_api::problem::ProblemContext;
@@ -196,13 +196,8 @@ fn find_route(method: &str, place: &RequestPath<'_>) -> Result<(&'static RouteRo
     match routes.find(method, &place.route, place.key.is_some()) {
         Route::Found(row, params) => Ok((row, params)),
         Route::Nowhere => Err(without_allow(Fault::new(ErrorCode::NotFound, "no such route"))),
-        Route::OtherMethods(methods) => {
-            let mut allow: Vec<String> = methods.iter().map(Method::to_string).collect();
-            if methods.contains(&Method::Get) {
-                allow.push("HEAD".to_owned());
-            }
-            allow.push("OPTIONS".to_owned());
-            let allow = allow.join(", ");
+        Route::OtherMethods(rows) => {
+            let allow = allowed_methods(&rows);
             Err((Fault::new(ErrorCode::MethodNotAllowed, format!("this route takes {allow}")), allow))
         }
     }

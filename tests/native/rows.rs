@@ -451,7 +451,7 @@ fn rows_of_people_are_read_or_refused() {
     let row = [text("a@b.c"), text("https://x.test"), sgn, text("login"), text("ab"), int(5), int(1)];
     let bad = [no_id.clone(), ("intent", text("?")), ("expires_ms", int(-1)), ("is_known", int(2))];
     all.row(&[people::SIGN_IN_MAIL_GET], &row, &[], &bad);
-    all.row(&[people::MAILS_QUEUED], core::slice::from_ref(&mail), &[], &[no_id]);
+    all.row(&[people::MAILS_LOST], core::slice::from_ref(&mail), &[], &[no_id]);
     let row = [mail, text("a@b.c"), text("S"), text("T"), text("<p>"), int(5)];
     all.row(&[people::MAILBOX_GET], &row, &[], &[("mail_id", text("mail_1")), ("created_ms", int(-1))]);
     check_operators(&mut all);
@@ -491,7 +491,8 @@ fn rows_of_alerts_are_read_or_refused() {
     let other = alerts::ALERTS_WAITING.read([&[ten.clone(), text("quota.doubled")][..], &rest].concat());
     assert!(other.is_ok_and(|row| row.waiting.is_none()));
     let event = text("evt_01KB0000000000000000000000");
-    all.row(&[alerts::ALERTS_OF], &[event, text("2026-11"), text("{}")], &[], &[("event_id", text("evt_1"))]);
+    all.row(&[alerts::ALERTS_COUNT], &[int(1), event], &[], &[("number", int(-1)), ("newest", text("evt_1"))]);
+    all.row(&[alerts::ALERTS_OF], &[text("2026-11"), text("{}")], &[], &[]);
     let settings = [int(1), text("v1.a.b"), text("hooks.slack.com")];
     all.row(&[alerts::ALERT_SETTINGS], &settings, &["alert_url", "alert_host"], &[("alert_mails", int(2))]);
     all.row(&[alerts::ALERT_RECIPIENTS], &[text("a@b.c")], &[], &[]);
@@ -500,7 +501,7 @@ fn rows_of_alerts_are_read_or_refused() {
     all.row(&[alerts::NOTICE_MAIL_GET], &mail, &["tenant_id"], &bad);
     let notice = [text("ntc_01KB0000000000000000000000"), ten.clone(), text("quota.warning"), text("one"), int(0)];
     let bad = [("id", text("ntc_1")), no_tenant.clone(), ("kind", text("?")), ("post_tries", int(-1))];
-    all.row(&[alerts::NOTICES_TO_POST], &notice, &["tenant_id"], &bad);
+    all.row(&[alerts::NOTICES_TO_POST, alerts::OPERATOR_NOTICES_TO_POST], &notice, &["tenant_id"], &bad);
     let key = [text(KEY), ten, text("live"), int(1)];
     let bad = [("id", text("key_1")), no_tenant, ("environment", text("?")), ("expires_ms", int(-1))];
     all.row(&[alerts::KEYS_EXPIRING], &key, &[], &bad);

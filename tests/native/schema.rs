@@ -184,8 +184,10 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), oidc::ALL, &[]);
     check(&directory_db(), endpoints::ALL, &[]);
     check(&directory_db(), deletions::ALL, &[]);
-    // What is wrong at present, and an hour of a month that is purged each night.
-    check(&directory_db(), alerts::ALL, &["OPERATOR_ALERTS", "FAULTS_PURGE"]);
+    // What is wrong at present, an hour of a month that is purged each night, and of what an index has found: the oldest alert of
+    // each tenant and kind, messages that are due, keys that end.
+    let found = ["ALERTS_WAITING", "NOTICES_TO_POST", "KEYS_EXPIRING"];
+    check(&directory_db(), alerts::ALL, &[&["OPERATOR_ALERTS", "FAULTS_PURGE"][..], &found].concat());
 }
 
 #[test]

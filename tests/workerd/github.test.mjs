@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { after, before, beforeEach, test } from "node:test";
 import { createEmulator } from "emulate";
 import { Response, fetch as passed } from "miniflare";
-import { Browser, address, mailTo, mailsTo, network } from "./browser.mjs";
+import { Browser, address, mailTo, mailsTo, network, signedUp } from "./browser.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 const MINUTE = 60_000;
@@ -125,6 +125,45 @@ test("a sign-in begins by a link that a person follows, and makes the browser kn
   const path = await allow(new URL(followed.headers.location ?? ""), person());
   const { setCookie } = await browser.call("GET", path, undefined, { "sec-fetch-site": "cross-site" });
   assert.match(setCookie.join(" "), /^__Host-session=\S{64}; .* __Host-known=[0-9a-f]{64}; Max-Age=15552000; /);
+});
+
+/** Every row of the directory, but when a key was used. */
+async function directory() {
+  const tables = await worker.sql("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE '\\_%' ESCAPE '\\'");
+  const all = {};
+  for (const { name } of tables.filter((table) => !table.name.startsWith("sqlite_")))
+    all[name] = (await worker.sql(`SELECT * FROM ${name}`)).map(({ last_used_ms: _, ...row }) => JSON.stringify(row)).sort();
+  return all;
+}
+
+test("a HEAD begins no sign-in and redeems no code, and changes nothing on any route", async () => {
+  const browser = new Browser(worker);
+  const { url } = await go(browser);
+  const path = await allow(url, person());
+  const owner = await signedUp(worker);
+  const [{ key }] = [await worker.tenant()].map(({ live }) => ({ key: live }));
+  await until(
+    async () => (await worker.sql("SELECT 1 FROM directory_outbox WHERE shipped_ms IS NULL OR heard_ms IS NULL")).length === 0,
+    "the events of both",
+  );
+  const before = await directory();
+  const { paths } = (await worker.call("GET", "/v1/openapi.json")).body;
+  const gets = Object.entries(paths).filter(([, { get }]) => get);
+  assert.ok(gets.length > 30, `${gets.length} routes`);
+  for (const [template] of gets) {
+    const route = template.replaceAll(/\{[a-z_]+\}/g, "x");
+    const answers = [await owner.browser.call("HEAD", route)];
+    answers.push(await worker.call("HEAD", route, { key }), await worker.call("HEAD", route, { admin: true, headers: network() }));
+    for (const { status } of answers) assert.ok(status < 500 || template.endsWith("health"), `${template}: ${status}`);
+  }
+  for (const opened of ["/v1/session/github", path, "/v1/session/oidc?email=a@b.example"]) {
+    const { status, headers, setCookie } = await browser.call("HEAD", opened, undefined, { "sec-fetch-mode": "navigate" });
+    assert.deepEqual([status, headers.allow, setCookie], [405, "GET, OPTIONS", []], opened);
+  }
+  assert.deepEqual(await directory(), before);
+  // The code is still good.
+  const done = await browser.call("GET", path, undefined, { "sec-fetch-site": "cross-site" });
+  assert.deepEqual([done.status, done.setCookie.length], [303, 2]);
 });
 
 test("neither the directory nor the log holds what signs in", async () => {

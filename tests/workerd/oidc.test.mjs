@@ -308,6 +308,13 @@ test("a state counts once, in the browser and for the tenant that it was made fo
   const who = person();
   const browser = new Browser(worker);
   const whole = await allow(await go(browser, who.email), who);
+  const states = () => worker.sql("SELECT * FROM oauth_states ORDER BY 1");
+  const begun = await states();
+  for (const opened of [whole, `/v1/session/oidc?email=${encodeURIComponent(who.email)}`]) {
+    const head = await browser.call("HEAD", opened, undefined, { "sec-fetch-site": "none" });
+    assert.deepEqual([head.status, head.headers.allow, head.setCookie], [405, "GET, OPTIONS", []], "a scanner's");
+  }
+  assert.deepEqual(await states(), begun);
   assert.deepEqual(refusal(await new Browser(worker).call("GET", whole)), INVALID, "no cookie");
   const another = new Browser(worker);
   const url = await go(another, who.email);

@@ -1,5 +1,8 @@
 // What operators are alerted to: each begins, is sent once and once a day while it lasts, and ends.
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { after, before, beforeEach, test } from "node:test";
 import { Response, fetch as passed } from "miniflare";
 import { generatePrivateKey, privateKeyToAddress } from "viem/accounts";
@@ -17,11 +20,12 @@ const CURRENT = Date.parse("2026-08-25T10:30:00Z");
 
 /** @type {string[]} */
 let posted = [];
+let answer = () => new Response("ok");
 async function outbound(request) {
   if (new URL(request.url).hostname === "127.0.0.1") return passed(request);
   assert.equal(request.url, HOOK);
   posted.push((await request.json()).text);
-  return new Response("ok");
+  return answer();
 }
 
 let mock, worker;
@@ -30,10 +34,10 @@ const advance = async (ms) => {
   clock += ms;
   await worker.advance(ms);
 };
+const VARS = { MAIL_BACKEND: "mailbox", PUBLIC_URL: "https://pay.example", OPERATOR_ALERT_URL: HOOK, OPERATOR_MAIL: OPERATOR };
 before(async () => {
   mock = await startMock();
-  const vars = { MAIL_BACKEND: "mailbox", PUBLIC_URL: "https://pay.example", OPERATOR_ALERT_URL: HOOK, OPERATOR_MAIL: OPERATOR };
-  worker = await startWorker({ vars: { ...vars, RPC_BASE: mock.url, EVM_SIGNERS_LIVE: signer }, outbound });
+  worker = await startWorker({ vars: { ...VARS, RPC_BASE: mock.url, EVM_SIGNERS_LIVE: signer }, outbound });
   clock = Date.now();
   await advance(CURRENT - clock);
 });
@@ -43,6 +47,7 @@ after(async () => {
 });
 beforeEach(() => {
   posted = [];
+  answer = () => new Response("ok");
   mock.fault = undefined;
 });
 
@@ -155,6 +160,93 @@ test("many verifications that fail in an hour are an alert, and two are none", a
   await advance(HOUR);
   assert.deepEqual(await lines("error_rate"), ["Ended"]);
   assert.deepEqual(await open("error_rate"), []);
+});
+
+test("a provider that is silent and a URL that hangs hold up no alert", async () => {
+  const kinds = async () => (await worker.sql("SELECT kind FROM operator_alerts WHERE began_ms IS NOT NULL")).map(({ kind }) => kind);
+  /** @type {(() => void)[]} */
+  const ends = [];
+  answer = () => new Promise((resolve) => ends.push(() => resolve(new Response("late"))));
+  const mailed = async (kind) => (await mailsTo(worker, OPERATOR)).filter(({ text }) => text.includes(`Begins: ${kind}`)).length;
+  const before = { sanctions: await mailed("sanctions_stale"), base: await mailed("chain_unreachable base:") };
+  mock.fault = "silent";
+  const hour = clock - (clock % HOUR);
+  await worker.sql("INSERT OR REPLACE INTO verification_faults (hour_ms, count) VALUES (?, 50)", hour + 10 * 24 * HOUR);
+  await advance(10 * DAY + HOUR);
+  const began = performance.now();
+  await worker.cron(CHECK);
+  assert.ok(performance.now() - began < 30_000, "a check waits for a bounded time");
+  assert.deepEqual((await kinds()).filter((kind) => !kind.startsWith("chain")).sort(), ["error_rate", "sanctions_stale"]);
+  const run = worker.cron(MINUTELY);
+  await until(() => posted.length === 1, "the message");
+  await until(async () => (await mailed("sanctions_stale")) === before.sanctions + 1, "the mail, while the URL hangs", 8_000);
+  // The next alert begins meanwhile.
+  await advance(10 * MINUTE);
+  await worker.cron(CHECK);
+  await until(async () => (await mailed("chain_unreachable base:")) === before.base + 1, "the mail about the chain");
+  await run;
+  answer = () => new Response("ok");
+  mock.fault = undefined;
+  for (const end of ends) end();
+  posted = [];
+  await advance(10 * MINUTE);
+  await worker.cron(MINUTELY);
+  for (const kind of ["sanctions_stale", "error_rate", "chain_unreachable base:"])
+    assert.ok(
+      posted.some((text) => text.includes(`Begins: ${kind}`)),
+      `${kind}: ${posted}`,
+    );
+  await advance(-10 * DAY);
+  await worker.cron(CHECK);
+  await worker.cron(MINUTELY);
+});
+
+test("what cannot be read of one check keeps no other from being made", async () => {
+  await worker.dbFault({ names: "verification_faults", stays: true });
+  await advance(10 * DAY);
+  assert.deepEqual(await lines("sanctions_stale"), ["Begins"]);
+  await worker.dbFault();
+  await advance(-10 * DAY);
+  assert.deepEqual(await lines("sanctions_stale"), ["Ended"]);
+});
+
+test("the end of an alert is sent though the Worker is stopped before it knows that it is written", async () => {
+  const state = mkdtempSync(join(tmpdir(), "x402-operators-"));
+  const options = { vars: VARS, state, outbound };
+  let own = await startWorker(options);
+  const by = CURRENT - Date.now();
+  try {
+    const ahead = (ms) => own.advance(ms);
+    await ahead(by + 10 * DAY);
+    await own.cron(CHECK);
+    await own.cron(MINUTELY);
+    assert.ok(posted.some((text) => text.includes("Begins: sanctions_stale")));
+    await ahead(-10 * DAY);
+    // The batch is written; whoever wrote it is killed.
+    await own.dbFault({ names: "INSERT INTO operator_checks", after: true, held: true });
+    own.cron(CHECK).catch(() => {});
+    await until(async () => (await fetch(`${own.url}/__dbfault`)).json(), "the batch");
+    own.crash();
+    await own.stop();
+    posted = [];
+    own = await startWorker(options);
+    await ahead(by + 3 * MINUTE);
+    await own.cron(CHECK);
+    await own.cron(MINUTELY);
+    const ended = posted.flatMap((text) => text.split("\n")).filter((line) => line.includes("sanctions_stale"));
+    assert.deepEqual(
+      ended.map((line) => line.split(" ")[0]),
+      ["Ended:"],
+    );
+    await until(async () => (await mailsTo(own, OPERATOR)).some(({ text }) => text.includes("Ended: sanctions_stale")), "the mail");
+    assert.deepEqual(
+      (await own.call("GET", "/v1/admin/alerts", { admin: true })).body.data.filter(({ kind }) => kind === "sanctions_stale"),
+      [],
+    );
+  } finally {
+    await own.stop();
+    rmSync(state, { recursive: true, force: true });
+  }
 });
 
 test("without an address nothing is sent, and operators read what is open", async () => {

@@ -295,6 +295,16 @@ function patchDb(env) {
     );
   };
 }
+// Messages that begin so the queue of mails does not take from a timed job.
+let unqueued = null;
+function unqueueing(queue) {
+  return {
+    async send(message, options) {
+      if (unqueued && String(message).startsWith(unqueued)) throw new Error("a queue that takes nothing");
+      return queue.send(message, options ?? undefined);
+    },
+  };
+}
 // The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
 let refusal = null;
 function refusing(binding) {
@@ -332,6 +342,10 @@ export default {
       refusal = search.slice(1) || null;
       return new Response();
     }
+    if (pathname === "/__unqueue") {
+      unqueued = search.slice(1) || null;
+      return new Response();
+    }
     if (pathname === "/__counts") {
       const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
@@ -358,6 +372,7 @@ export default {
   scheduled(event, env, context) {
     const own = { ...env };
     for (const name of ["LEDGERS", "RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
+    if (env.MAILS) own.MAILS = unqueueing(env.MAILS);
     return new Inner(context, own).scheduled(event);
   },
   queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
@@ -608,6 +623,11 @@ export class Worker {
   /** Has the binding that sends mails refuse with an error of this code; without one it sends. */
   async refuseMails(code = "") {
     await fetch(`${this.url}/__refuse?${code}`);
+  }
+
+  /** Has the queue of mails take no message of a timed job that begins so; an empty text has it take all. */
+  async queueFault(names) {
+    await fetch(`${this.url}/__unqueue?${names}`);
   }
 
   /** How many calls to ledgers have been answered so far, by what was asked: `{ payment, deliver, reopen, … }`. */

@@ -216,7 +216,7 @@ pub enum Endpoint {
 pub struct RouteRow {
     /// The endpoint that the row routes to; each has one row.
     pub endpoint: Endpoint,
-    /// The HTTP method; `HEAD` is served as `GET`.
+    /// The HTTP method; `HEAD` is served as `GET`, where [`Self::takes_head`].
     pub method: Method,
     /// The path, with `{name}` for parameters (`matchit` syntax).
     pub path: &'static str,
@@ -240,6 +240,33 @@ impl RouteRow {
     pub const fn has_body(&self) -> bool {
         self.method.has_body() || matches!(self.endpoint, Endpoint::OwnTenantDelete)
     }
+
+    /// Whether `HEAD` is served as `GET`. It is refused where a `GET` changes something, since scanners of links send it: where a
+    /// sign-in begins or its code is redeemed, and where a connection takes one of few places.
+    #[must_use]
+    pub const fn takes_head(&self) -> bool {
+        matches!(self.method, Method::Get)
+            && !matches!(
+                self.endpoint,
+                Endpoint::GithubGo
+                    | Endpoint::GithubComeBack
+                    | Endpoint::OidcGo
+                    | Endpoint::OidcComeBack
+                    | Endpoint::EventStream
+                    | Endpoint::Export
+            )
+    }
+}
+
+/// The methods of a path's rows, as the header `Allow` lists them.
+#[must_use]
+pub fn allowed_methods(rows: &[&RouteRow]) -> String {
+    let mut methods: Vec<String> = rows.iter().map(|row| row.method.to_string()).collect();
+    if rows.iter().any(|row| row.takes_head()) {
+        methods.push("HEAD".to_owned());
+    }
+    methods.push("OPTIONS".to_owned());
+    methods.join(", ")
 }
 
 /// The result of routing a method and a path.
@@ -247,8 +274,8 @@ impl RouteRow {
 pub enum Route {
     /// The row of an endpoint, with the path's parameters in order.
     Found(&'static RouteRow, Vec<String>),
-    /// The path exists with other methods.
-    OtherMethods(Vec<Method>),
+    /// The path exists with other methods: its rows.
+    OtherMethods(Vec<&'static RouteRow>),
     /// No route has this path.
     Nowhere,
 }
@@ -297,10 +324,11 @@ impl Routes {
         let Some(found) = self.at(path) else { return Route::Nowhere };
         let wanted = Method::parse(method);
         let mut rows = found.value.iter().filter(|row| row.url_key || !url_key);
-        match rows.clone().find(|row| Some(row.method) == wanted) {
+        let takes = |row: &RouteRow| Some(row.method) == wanted && (method != "HEAD" || row.takes_head());
+        match rows.clone().find(|row| takes(row)) {
             Some(row) => Route::Found(row, found.params.iter().map(|(_, value)| value.to_owned()).collect()),
             None if rows.next().is_none() => Route::Nowhere,
-            None => Route::OtherMethods(found.value.iter().map(|row| row.method).collect()),
+            None => Route::OtherMethods(found.value.clone()),
         }
     }
 }

@@ -112,18 +112,19 @@ fn changed_to(data: &str) -> Option<String> {
     serde_json::from_str::<ChangedTo>(data).ok()?.detail
 }
 
-/// The most alerts of one notice that its text names.
-const LISTED_MAX: usize = 20;
+/// The most alerts of one notice that its text names; it counts the others.
+pub const LISTED_MAX: u64 = 20;
 
-/// The text of a notice about alerts of one kind, each by the subject and the kept data of its event: a paragraph a line.
+/// The text of a notice about so many alerts of one kind, of which the first are listed, each by the subject and the kept data
+/// of its event: a paragraph a line.
 #[must_use]
-pub fn notice_text(row: &AlertRow, alerts: &[(String, String)]) -> String {
+pub fn notice_text(row: &AlertRow, listed: &[(String, String)], number: u64) -> String {
     let mut text = row.sentence.to_owned();
-    for (subject, data) in alerts.iter().take(LISTED_MAX) {
+    for (subject, data) in listed {
         text.push('\n');
         text.push_str(&line(row.kind, subject, data));
     }
-    let more = alerts.len().saturating_sub(LISTED_MAX);
+    let more = number.saturating_sub(u64::try_from(listed.len()).unwrap_or(u64::MAX));
     if more > 0 {
         text.push_str(&format!("\n… and {more} more"));
     }
@@ -168,11 +169,31 @@ impl WaitingAlerts {
     }
 }
 
-/// The start of the day before a time, in which notices are counted.
-#[must_use]
-pub const fn day_before(now: UnixMillis) -> UnixMillis {
-    UnixMillis(now.0.saturating_sub(DAY_MS))
+/// The times by which the directory selects what [`WaitingAlerts::is_due`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DueTimes {
+    /// Since when notices are counted for [`NOTICES_DAY_MAX`].
+    pub day: UnixMillis,
+    /// Settlements are gathered of which the oldest was raised until then.
+    pub gathered: UnixMillis,
+    /// Until when the last notice about settlements must have been made.
+    pub paused: UnixMillis,
 }
+
+impl DueTimes {
+    /// The times for a run.
+    #[must_use]
+    pub const fn of(now: UnixMillis) -> Self {
+        Self { day: before(now, DAY_MS), gathered: before(now, GATHER_MS), paused: before(now, PAUSE_MS) }
+    }
+}
+
+const fn before(now: UnixMillis, ms: u64) -> UnixMillis {
+    UnixMillis(now.0.saturating_sub(ms))
+}
+
+/// A message that takes so long is slow: the next ones to its URL wait in a line of their own, so that they hold up no other.
+pub const SLOW_POST_MS: u64 = 2_000;
 
 /// From one try to post a message to the next.
 const POST_PAUSES_MS: [u64; 4] = [60_000, 5 * 60_000, 30 * 60_000, 2 * 60 * 60_000];
@@ -184,8 +205,15 @@ pub fn next_post(tries: u64, now: UnixMillis) -> Option<UnixMillis> {
     Some(now.plus(*pause))
 }
 
-/// How long before their ends keys are alerted to, days: the last first, so that a key gets one alert of a run.
+/// How long before their ends keys are alerted to, days. The directory's column `alert_due_ms` has the same.
 pub const KEY_ENDS_DAYS: [u64; 2] = [1, 7];
+
+/// The alert that is due of a key that ends then: the last one where both are.
+#[must_use]
+pub fn key_ends_days(end: UnixMillis, now: UnixMillis) -> u64 {
+    let [last, first] = KEY_ENDS_DAYS;
+    if end.since(now) <= last.saturating_mul(DAY_MS) { last } else { first }
+}
 
 #[cfg(test)]
 mod tests {
@@ -197,7 +225,7 @@ mod tests {
     fn a_notice_names_what_it_is_about() {
         let of = |kind, subject: &str, data: &str| {
             let row = alert_row(kind).expect("an alert");
-            let text = notice_text(row, &[(subject.to_owned(), kept_data(kind, data))]);
+            let text = notice_text(row, &[(subject.to_owned(), kept_data(kind, data))], 1);
             let (sentence, line) = text.split_once('\n').expect("two lines");
             assert_eq!(sentence, row.sentence);
             line.to_owned()
@@ -220,9 +248,11 @@ mod tests {
     #[test]
     fn a_long_list_is_cut() {
         let row = alert_row(EventKind::SettlementUndelivered).expect("an alert");
-        let many: Vec<_> = (0..25).map(|at| (format!("stl_{at}"), "{}".to_owned())).collect();
-        let text = notice_text(row, &many);
-        assert!(text.contains("stl_19") && !text.contains("stl_20") && text.ends_with("… and 5 more"), "{text}");
+        let listed: Vec<_> = (0..LISTED_MAX).map(|at| (format!("stl_{at}"), "{}".to_owned())).collect();
+        let text = notice_text(row, &listed, 25);
+        assert!(text.contains("stl_19") && text.ends_with("… and 5 more"), "{text}");
+        assert!(notice_text(row, &listed, 1_000_000).ends_with("… and 999980 more"));
+        assert!(!notice_text(row, &listed, LISTED_MAX).contains("more"));
         assert_eq!(slack_text("A", "b <c> & d"), "*A*\nb &lt;c&gt; &amp; d");
     }
 
@@ -248,6 +278,12 @@ mod tests {
         let next = waiting(EventKind::SettlementUndelivered, Some(at(3)), 1);
         assert_eq!([6, 62, 63].map(|minutes| next.is_due(at(minutes))), [false, false, true]);
         assert!(!waiting(EventKind::SettlementUndelivered, Some(at(3)), NOTICES_DAY_MAX).is_due(at(63)));
+    }
+
+    #[test]
+    fn of_a_key_that_ends_the_last_alert_is_due() {
+        let days = |ms: u64| key_ends_days(NOW.plus(ms), NOW);
+        assert_eq!([0, DAY_MS, DAY_MS + 1, 7 * DAY_MS].map(days), [1, 1, 7, 7]);
     }
 
     #[test]

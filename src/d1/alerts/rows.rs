@@ -48,19 +48,33 @@ impl FromRow for WaitingRow {
     }
 }
 
+/// How many alerts of a tenant and kind wait.
+pub struct WaitingCount {
+    /// That number.
+    pub number: u64,
+    /// The event of the newest of them.
+    pub newest: EventId,
+}
+
+impl FromRow for WaitingCount {
+    const COLUMNS: &'static [&'static str] = &["number", "newest"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { number: row.get()?, newest: row.parse(EventId::parse)? })
+    }
+}
+
 /// An alert that waits.
 pub struct AlertText {
-    /// The id of its event.
-    pub id: EventId,
     /// What the event is about, and what was kept of its data.
     pub text: (String, String),
 }
 
 impl FromRow for AlertText {
-    const COLUMNS: &'static [&'static str] = &["event_id", "subject", "data"];
+    const COLUMNS: &'static [&'static str] = &["subject", "data"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { id: row.parse(EventId::parse)?, text: (row.get()?, row.get()?) })
+        Ok(Self { text: (row.get()?, row.get()?) })
     }
 }
 

@@ -437,12 +437,12 @@ impl FromRow for ClaimedMail {
 }
 
 /// A mail that was not sent yet.
-pub struct QueuedMail {
+pub struct LostMail {
     /// `mail_…`.
     pub id: MailId,
 }
 
-impl FromRow for QueuedMail {
+impl FromRow for LostMail {
     const COLUMNS: &'static [&'static str] = &["id"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {

@@ -1,9 +1,9 @@
 //! The statements about people, their sessions and mails.
 
 use super::rows::{
-    ClaimedMail, FoundRow, IdentityMail, IdentityRow, InvitationMail, InvitationRow, MailToRepeat, MailboxRow,
-    MemberRow, MembershipRow, OldestMail, OpenInvitation, OpenSignIn, OwnIdentityRow, OwnSessionRow, PersonRow,
-    QueuedMail, SessionRow, SignInMail, UnownedTenant, WrongCodes,
+    ClaimedMail, FoundRow, IdentityMail, IdentityRow, InvitationMail, InvitationRow, LostMail, MailToRepeat,
+    MailboxRow, MemberRow, MembershipRow, OldestMail, OpenInvitation, OpenSignIn, OwnIdentityRow, OwnSessionRow,
+    PersonRow, SessionRow, SignInMail, UnownedTenant, WrongCodes,
 };
 use crate::storage::{Present, statements};
 
@@ -321,9 +321,9 @@ statements! {
         WHERE m.id = ? AND m.state = 'queued' AND s.used_ms IS NULL";
     /// Binds state, now, the provider's id, id: the mail is done with.
     MAIL_END: () = "UPDATE mails SET state = ?, sent_ms = ?, provider_id = ? WHERE id = ? AND state = 'queued'";
-    /// Binds a time and a limit; returns mails that were made, and could be tried, before.
-    MAILS_QUEUED: QueuedMail = "SELECT id FROM mails WHERE state = 'queued' AND due_ms < ?1 AND created_ms < ?1
-        ORDER BY due_ms LIMIT ?2";
+    /// Binds a time, now and a limit; returns mails that were made, and could be tried, before, and puts them behind the others.
+    MAILS_LOST: LostMail = "UPDATE mails SET due_ms = ?2 WHERE id IN (SELECT id FROM mails WHERE state = 'queued'
+        AND due_ms < ?1 AND created_ms < ?1 ORDER BY due_ms LIMIT ?3) RETURNING id";
     /// Binds mail, address, subject, text, HTML, now. A mail is there once.
     MAILBOX_PUT: () = "INSERT INTO mailbox (mail_id, address, subject, text, html, created_ms)
         VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (mail_id) DO NOTHING";

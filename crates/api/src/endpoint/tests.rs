@@ -31,11 +31,37 @@ fn parameters_come_in_the_order_of_the_path() {
 fn another_method_is_not_another_path() {
     let routes = Routes::build().expect("a table without conflicts");
     let find = |method, path| routes.find(method, path, false);
-    assert!(matches!(find("GET", "/v1/verify"), Route::OtherMethods(methods) if methods == [Method::Post]));
-    assert!(matches!(find("PUT", "/v1/admin/tenants"), Route::OtherMethods(methods) if methods.len() == 2));
+    let allowed = |method, path| match find(method, path) {
+        Route::OtherMethods(rows) => allowed_methods(&rows),
+        found @ (Route::Found(..) | Route::Nowhere) => panic!("{method} {path}: {found:?}"),
+    };
+    assert_eq!(allowed("GET", "/v1/verify"), "POST, OPTIONS");
+    assert_eq!(allowed("PUT", "/v1/admin/tenants"), "POST, GET, HEAD, OPTIONS");
     for nowhere in ["/", "//", "/v1", "/v2/verify", "/v1/verify/x"] {
         assert!(matches!(find("GET", nowhere), Route::Nowhere), "{nowhere}");
     }
+}
+
+#[test]
+fn a_head_is_no_get_that_changes_something() {
+    let routes = Routes::build().expect("a table without conflicts");
+    let mut refused = Vec::new();
+    for row in ENDPOINTS.iter().filter(|row| row.method == Method::Get) {
+        for path in [Some(row.path), row.alias].into_iter().flatten() {
+            match routes.find("HEAD", path, false) {
+                Route::Found(found, _) => assert_eq!(found.endpoint, row.endpoint, "{path}"),
+                Route::OtherMethods(rows) => {
+                    assert_eq!(allowed_methods(&rows), "GET, OPTIONS", "{path}");
+                    refused.push(path);
+                }
+                Route::Nowhere => panic!("{path}"),
+            }
+        }
+    }
+    // A new route is read for what its GET changes: those of the first four may be opened once, the others take a place.
+    let [github, oidc] = [crate::github::CALLBACK_PATH, crate::oidc::CALLBACK_PATH];
+    let places = ["/v1/events/stream", "/v1/export"];
+    assert_eq!(refused, [&places[..], &["/v1/session/github", github, crate::oidc::GO_PATH, oidc]].concat());
 }
 
 #[test]
