@@ -8,8 +8,9 @@ use crate::outbound::{OutboundRequest, deadline, request_headers, send_for_statu
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webcrypto;
 use crate::webhook_target::check_target;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::json;
+use std::collections::{BTreeSet, VecDeque};
 use worker::D1Database;
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
@@ -66,27 +67,32 @@ enum PostEnd {
     Taken,
 }
 
-/// Posts the messages of a line that are due, in turns of one for each tenant; returns how many were taken.
+/// Posts the messages of a line that are due, of each tenant one at a time; returns how many were taken.
 ///
 /// # Errors
 /// Where the directory fails.
 pub(super) async fn post_due(app: &App, db: &D1Database, line: PostLine, now: UnixMillis) -> Result<usize, Fault> {
+    let post = |notice: NoticeToPost| async move { (notice.tenant, begin_and_post(app, db, line, &notice).await) };
     let (began, mut taken) = (app::now(), 0_usize);
+    let (mut posting, mut waiting, mut busy) = (FuturesUnordered::new(), VecDeque::new(), BTreeSet::new());
+    // A message that is tried is not due any more: without one that was there is nothing else to read.
+    let mut is_changed = true;
     loop {
-        let post = |notice: NoticeToPost| async move {
-            if app::now().since(began) < RUN_MS {
-                begin_and_post(app, db, line, &notice).await
-            } else {
-                PostEnd::NotTried
-            }
-        };
-        let due = alerts::notices_to_post(db, line, now, BATCH_MAX).await?;
-        let ends: Vec<PostEnd> = stream::iter(due).map(post).buffer_unordered(at_once(line)).collect().await;
-        taken = taken.saturating_add(ends.iter().filter(|end| **end == PostEnd::Taken).count());
-        // A message that is tried is not due any more, so that each turn has others.
-        if ends.iter().all(|end| *end == PostEnd::NotTried) {
-            return Ok(taken);
+        let has_time = app::now().since(began) < RUN_MS;
+        if waiting.is_empty() && is_changed && has_time {
+            let due = alerts::notices_to_post(db, line, now, BATCH_MAX).await?;
+            waiting.extend(due.into_iter().filter(|notice| !busy.contains(&notice.tenant)));
+            is_changed = false;
         }
+        while has_time && posting.len() < at_once(line) {
+            let Some(notice) = waiting.pop_front() else { break };
+            busy.insert(notice.tenant);
+            posting.push(post(notice));
+        }
+        let Some((tenant, end)) = posting.next().await else { return Ok(taken) };
+        busy.remove(&tenant);
+        is_changed |= end != PostEnd::NotTried;
+        taken = taken.saturating_add((end == PostEnd::Taken).into());
     }
 }
 

@@ -44,9 +44,12 @@ after(async () => {
   await worker?.stop();
   rmSync(state, { recursive: true, force: true });
 });
-beforeEach(() => {
+beforeEach(async () => {
   for (const end of ends ?? []) end();
   [posted, answers, ends] = [new Map(), new Map(), []];
+  // What another test has left is not tried.
+  await worker.sql("UPDATE notices SET post_due_ms = NULL");
+  worker.log.lines = [];
 });
 
 let made = 0;
@@ -110,13 +113,13 @@ test("keys of one tenant that end in a night hold up no other's alert, and each 
   await put(other, 1, end + HOUR);
   const raised = async ({ id }) =>
     (await worker.sql("SELECT COUNT(*) AS n FROM alerts WHERE tenant_id = ? AND kind = 'key.expiring'", id))[0].n;
-  // One that cannot be written keeps no other waiting.
+  // The first one cannot be written, and keeps no other waiting.
   await worker.dbFault({ names: "UPDATE api_keys SET expiry_days" });
   await worker.cron(MINUTELY);
   await worker.dbFault();
   const first = await raised(many);
-  assert.ok(first > 50 && first < 300, `${first} of a tenant in one run`);
-  assert.ok((await raised(other)) === 1 || first === 198, "those of others are raised in the same run");
+  assert.ok(first < 300, `${first} of a tenant in one run`);
+  assert.equal(await raised(other), 1, "those of others are raised in the same run");
   for (let runs = 0; (await raised(many)) < 300 && runs < 8; runs++) await worker.cron(MINUTELY);
   assert.deepEqual([await raised(many), await raised(other)], [300, 1]);
   await until(async () => (await mails(other)).length === 1, "the other's mail");

@@ -298,12 +298,16 @@ function patchDb(env) {
 // Messages that begin so the queue of mails does not take from a timed job.
 let unqueued = null;
 function unqueueing(queue) {
-  return {
-    async send(message, options) {
-      if (unqueued && String(message).startsWith(unqueued)) throw new Error("a queue that takes nothing");
-      return queue.send(message, options ?? undefined);
+  return new Proxy(queue, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      return async (message, ...more) => {
+        if (unqueued && String(message).startsWith(unqueued)) throw new Error("a queue that takes nothing");
+        return value.call(object, message, ...more);
+      };
     },
-  };
+  });
 }
 // The code of the error with which the binding that sends mails refuses, as Cloudflare does; its message names the address.
 let refusal = null;
