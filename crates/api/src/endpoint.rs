@@ -242,18 +242,13 @@ impl RouteRow {
     }
 
     /// Whether `HEAD` is served as `GET`. It is refused where a `GET` changes something, since scanners of links send it: where a
-    /// sign-in begins or its code is redeemed, and where a connection takes one of few places.
+    /// sign-in begins, and where its code is redeemed.
     #[must_use]
     pub const fn takes_head(&self) -> bool {
         matches!(self.method, Method::Get)
             && !matches!(
                 self.endpoint,
-                Endpoint::GithubGo
-                    | Endpoint::GithubComeBack
-                    | Endpoint::OidcGo
-                    | Endpoint::OidcComeBack
-                    | Endpoint::EventStream
-                    | Endpoint::Export
+                Endpoint::GithubGo | Endpoint::GithubComeBack | Endpoint::OidcGo | Endpoint::OidcComeBack
             )
     }
 }
