@@ -334,7 +334,10 @@ test("a URL that fails is tried five times, and given up", async () => {
     `evt_${ulid()}`,
     own.id,
   );
-  const givenUp = () => worker.log.lines.filter((line) => line.includes("an alert's message was given up")).length;
+  const lines = () => worker.log.lines.filter((line) => line.includes("an alert's message was given up")).length;
+  // A URL that cannot be opened was given up before.
+  const before = lines();
+  const givenUp = () => lines() - before;
   await Promise.all([worker.cron(MINUTELY), worker.cron(MINUTELY)]);
   await worker.cron(MINUTELY);
   assert.equal(posted.length, 1, "not again within the minute");
