@@ -29,7 +29,7 @@ class Resend {
   /** The requests so far. @type {{ key: string | null, authorization: string | null, body: any }[]} */
   requests = [];
   /** What a request gets instead of Resend's answer; `passes`: Resend gets it all the same.
-   * @type {{ passes: boolean, answer: () => Response | Promise<Response> } | null} */
+   * @type {{ passes: boolean, answer: (mail: any) => Response | Promise<Response> } | null} */
   closed = null;
 
   /** @param {import("emulate").Emulator} emulator */
@@ -50,9 +50,9 @@ class Resend {
     const key = headers.get("idempotency-key");
     this.requests.push({ key, authorization: headers.get("authorization"), body: JSON.parse(text) });
     const { closed } = this;
-    if (closed && !closed.passes) return closed.answer();
+    if (closed && !closed.passes) return closed.answer(JSON.parse(text));
     const answer = await fetch(`${this.emulator.url}${pathname}`, { method, headers: [...headers], body: text });
-    if (closed) return closed.answer();
+    if (closed) return closed.answer(JSON.parse(text));
     return new Response(await answer.text(), { status: answer.status });
   };
 
@@ -225,6 +225,26 @@ test("a request that Resend does not answer ends after ten seconds", () =>
     await failed(worker, 1);
     const took = performance.now() - began;
     assert.ok(took > 8_000 && took < 15_000, `${took} ms`);
+  }));
+
+test("a mail that takes long holds up no other of its batch", () =>
+  withResend(async (worker) => {
+    const emails = [address(), address(), address(), address()];
+    const refuses = () => new Response("{}", { status: 503 });
+    resend.closed = { passes: false, answer: refuses };
+    for (const email of emails) await new Browser(worker).signUp(email);
+    await failed(worker, emails.length);
+    const [first] = emails;
+    const hangs = () => new Promise((resolve) => setTimeout(() => resolve(refuses()), 12_000));
+    resend.closed = { passes: false, answer: ({ to }) => (to.includes(first) ? hangs() : Response.json({ id: to[0] })) };
+    await worker.advance(MINUTE);
+    const ids = await Promise.all(emails.map(async (email) => (await mailRow(worker, email)).id));
+    const queue = await worker.mf.getQueueProducer("MAILS");
+    await queue.sendBatch(ids.map((body) => ({ body, contentType: "text" })));
+    await until(() => resend.requestsTo(first).length === 2, "the first try");
+    const sent = async () => (await Promise.all(emails.map((email) => mailRow(worker, email)))).map(({ state }) => state);
+    await until(async () => (await sent()).filter((state) => state === "sent").length === 3, "the other mails", 7_000);
+    assert.equal((await sent())[0], "queued");
   }));
 
 test("a Worker that is killed between the queue and the row sends each mail once", async () => {
