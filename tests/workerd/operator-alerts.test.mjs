@@ -20,6 +20,7 @@ const CURRENT = Date.parse("2026-08-25T10:30:00Z");
 
 /** @type {string[]} */
 let posted = [];
+/** @type {() => any} */
 let answer = () => new Response("ok");
 async function outbound(request) {
   if (new URL(request.url).hostname === "127.0.0.1") return passed(request);
