@@ -27,7 +27,6 @@ use x402_core::messages::courier::{
 use x402_core::webhook::breaker::EndpointBreaker;
 use x402_core::webhook::changes::ToldChanges;
 use x402_core::webhook::delivery::is_acceptable;
-use x402_core::webhook::redelivery::Redelivery;
 use x402_core::webhook::retention::has_room;
 use x402_core::webhook::trial::TestCount;
 
@@ -37,7 +36,7 @@ const ENDPOINT: &str = "endpoint";
 const BREAKER: &str = "breaker";
 /// The name of the stored [`deliver::DisableReason`], while the directory does not have it.
 const DISABLE: &str = "disable";
-/// The name of the stored [`Redelivery`], while something is left of it.
+/// The name of the stored [`x402_core::webhook::redelivery::Redelivery`], while something is left of it.
 const REDELIVERY: &str = "redelivery";
 /// The most rows that one page looks at.
 const PAGE_ROWS_MAX: usize = 1_000;
@@ -156,7 +155,7 @@ impl Courier {
         if let Some(count) = self.waiting.get() {
             return Ok(count);
         }
-        let left = store.state::<Option<Redelivery>>(REDELIVERY)?.flatten().map_or(0, |job| job.left);
+        let left = self.redelivery()?.map_or(0, |job| job.left);
         Ok(store.waiting()?.saturating_add(left))
     }
 

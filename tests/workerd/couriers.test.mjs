@@ -179,11 +179,14 @@ test("of many redeliveries the newest hundred attempts are kept", async () => {
     await until(() => inState(own, "delivered").length === 1 && play.of(shop).length === count, `delivery ${count}`);
     if (count <= 102) assert.equal((await call("POST", `${own.path}/deliveries/${event}/redeliver`)).status, 202);
   }
-  assert.deepEqual(stored(own, "SELECT MIN(n) AS first, MAX(n) AS last, COUNT(*) AS count FROM attempts")[0], {
-    first: 4,
-    last: 103,
-    count: 100,
-  });
+  assert.deepEqual(
+    { ...stored(own, "SELECT MIN(n) AS first, MAX(n) AS last, COUNT(*) AS count FROM attempts")[0] },
+    {
+      first: 4,
+      last: 103,
+      count: 100,
+    },
+  );
 });
 
 test("an endpoint that is resumed while its object reads that it is paused gets what has waited at once", async () => {
@@ -334,6 +337,18 @@ test("thousands of exhausted events are sent again by the alarm, and the answer 
   assert.ok(opened < count, "the answer waits for none of them");
   await until(() => inState(own, "waiting").length === count, "all of them", 60_000);
   assert.deepEqual((await call("POST", `${own.path}/redeliver`, { since })).body, { redelivered: 0 });
+});
+
+test("a redelivery that is asked for while the object is at work begins at once", async () => {
+  const { paused, exhausted, call } = await seller();
+  const own = await paused(host());
+  await exhausted(own, 3);
+  const since = new Date(now() - 40 * DAY).toISOString();
+  await whileRead(
+    () => hand(own, 1),
+    async () => assert.deepEqual((await call("POST", `${own.path}/redeliver`, { since })).body, { redelivered: 3 }),
+  );
+  await until(() => inState(own, "waiting").length === 4, "all of them", 5_000);
 });
 
 test("an alarm that could set no other is run again, and goes on", async () => {

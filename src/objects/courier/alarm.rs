@@ -129,7 +129,8 @@ impl Courier {
             return Ok(None);
         };
         // What is promised to be sent again is not forgotten.
-        let (is_left, is_old) = (self.reopen_some().await?, self.forget_old(now).await?);
+        self.reopen_some().await?;
+        let is_old = self.forget_old(now).await?;
         let app = App::new(self.env.clone(), "")?;
         let afterwards = self.deliver_due(&app, endpoint).await?;
         if matches!(afterwards, Afterwards::Erase) {
@@ -137,8 +138,9 @@ impl Courier {
             return Ok(None);
         }
         let (store, after) = (self.store(), app::now());
-        // A change that came while the endpoint was read, or after it, is not what was read.
-        if is_left || is_old || self.changes.is_unasked() {
+        // A change that came while the endpoint was read, or after it, is not what was read; nor was a redelivery begun that
+        // was asked for since then.
+        if is_old || self.changes.is_unasked() || self.redelivery()?.is_some() {
             return Ok(Some(after));
         }
         let next = match afterwards {

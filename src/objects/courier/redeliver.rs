@@ -42,7 +42,7 @@ impl Courier {
             return Ok(CourierReply::Redelivered(0));
         }
         let (store, since) = (self.store(), EventId::new(since, [0; 10]).to_string());
-        let earlier = store.state::<Option<Redelivery>>(REDELIVERY)?.flatten();
+        let earlier = self.redelivery()?;
         let from = Redelivery::first(earlier.as_ref(), &since);
         let (wanted, all) = (store.count_exhausted(&since)?, store.count_exhausted(from)?);
         let room = WAITING_MAX.saturating_sub(store.waiting()?);
@@ -55,12 +55,17 @@ impl Courier {
         Ok(CourierReply::Redelivered(Redelivery::going(wanted, all, room)))
     }
 
-    /// Opens what is to be sent again; whether some is left.
-    pub(super) async fn reopen_some(&self) -> Result<bool, Fault> {
+    /// What is left of a demand.
+    pub(super) fn redelivery(&self) -> Result<Option<Redelivery>, Fault> {
+        Ok(self.store().state::<Option<Redelivery>>(REDELIVERY)?.flatten())
+    }
+
+    /// Opens some of what is to be sent again.
+    pub(super) async fn reopen_some(&self) -> Result<(), Fault> {
         let (store, mut work) = (self.store(), PacedWork::begin());
         for _ in 0..TURNS_MAX {
             // A message may have changed it in a pause.
-            let Some(job) = store.state::<Option<Redelivery>>(REDELIVERY)?.flatten() else { return Ok(false) };
+            let Some(job) = self.redelivery()? else { return Ok(()) };
             let limit = REOPENED_MAX.min(usize::try_from(job.left).unwrap_or(usize::MAX));
             let found = store.exhausted(&job, limit)?;
             let now = app::now();
@@ -76,10 +81,10 @@ impl Courier {
             if left.is_none() {
                 // Some may have gone their own way.
                 self.waiting.set(None);
-                return Ok(false);
+                return Ok(());
             }
             work.pause().await;
         }
-        Ok(true)
+        Ok(())
     }
 }

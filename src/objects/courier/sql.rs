@@ -47,10 +47,10 @@ statements! {
     /// Binds now and an id: a delivery that is due, or later, is due from now on, and begins its schedule anew.
     DELIVERY_HASTEN: () = "UPDATE deliveries SET due_ms = ?, tried = 0
         WHERE event_id = ? AND due_ms IS NOT NULL";
-    /// Binds an id, a time and a limit; returns exhausted ones from the id on that ended until then, the oldest first. The plus keeps to
-    /// the index that has them in this order.
-    EXHAUSTED_FROM: EventRow = "SELECT event_id FROM deliveries WHERE event_id >= ? AND state = 'exhausted'
-        AND +ended_ms <= ? ORDER BY event_id LIMIT ?";
+    /// Binds an id, a time and a limit; returns exhausted ones from the id on that ended until then, the oldest first. By the index
+    /// that has them in this order: by that of their ends all would be sorted.
+    EXHAUSTED_FROM: EventRow = "SELECT event_id FROM deliveries INDEXED BY deliveries_exhausted WHERE event_id >= ?
+        AND state = 'exhausted' AND ended_ms <= ? ORDER BY event_id LIMIT ?";
     /// Binds an id; returns how many exhausted ones there are from it on.
     EXHAUSTED_COUNT: CountRow = "SELECT COUNT(*) AS count FROM deliveries WHERE event_id >= ? AND state = 'exhausted'";
     /// Binds an id and a limit; returns those of smaller ids, the greatest first.
