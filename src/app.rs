@@ -15,6 +15,8 @@ pub(crate) struct App {
     pub(crate) settings: Rc<Settings>,
     /// The origin of links in answers.
     pub(crate) origin: String,
+    /// The origin at which the request has found the service; empty where there is no request.
+    pub(crate) request_origin: String,
 }
 
 impl App {
@@ -35,7 +37,7 @@ impl App {
                 .after(60)
         })?;
         let origin = settings.public_url().unwrap_or(request_origin).trim_end_matches('/').to_owned();
-        Ok(Self { env, settings, origin })
+        Ok(Self { env, settings, origin, request_origin: request_origin.to_owned() })
     }
 
     /// The directory's binding.

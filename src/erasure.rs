@@ -1,6 +1,6 @@
 //! What the timed job does about tenants that are being deleted: it makes their ledgers load that the keys are dead, where
 //! the request that said so has not, and erases personal data once a deletion is due. Each step may be repeated: a Worker
-//! that is killed between two leaves the rest to the next run.
+//! that is killed between two leaves the rest to the next run. It also erases what is left of webhook endpoints that were removed.
 
 use crate::app;
 use crate::app::App;
@@ -14,12 +14,13 @@ use crate::d1::deletions;
 use crate::d1::deletions::rows::DueDeletion;
 use crate::d1::endpoints;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use x402_chain::id::{AuditId, TenantId};
+use futures_util::stream::{self, StreamExt};
+use x402_chain::id::{AuditId, EndpointId, TenantId};
 use x402_chain::network::Environment;
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::messages::courier::CourierMessage;
+use x402_core::messages::courier::{CourierMessage, CourierReply};
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
 
@@ -28,6 +29,9 @@ const TENANTS_MAX: u64 = 10;
 /// Turns of each kind for one tenant in a run: batches of the directory, messages to a ledger, lists of the archive. What is
 /// left waits for the next run, a minute later.
 const TURNS_MAX: usize = 20;
+/// Removed endpoints of one run, and how many at the same time: with the deadline of a call a run ends within a minute.
+const ENDPOINTS_MAX: u64 = 50;
+const AT_ONCE: usize = 5;
 
 /// Goes on with deletions that are open; returns about how many something was done. A tenant that fails keeps no other
 /// waiting: it is tried again, after the others.
@@ -80,9 +84,45 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
     }
     // After the ledgers, which ship to the endpoints that they know.
     for endpoint in endpoints::list_endpoints(&app.db()?, tenant).await? {
-        call_courier(&app.couriers()?, endpoint.id, CourierMessage::Erase).await?;
+        if !erase_courier(app, endpoint.id).await? {
+            return Ok(false);
+        }
     }
     endpoints::erase_endpoints(&app.db()?, tenant).await?;
+    Ok(true)
+}
+
+/// Has the Couriers of removed endpoints delete what they hold, where the request that removed them has not; returns of how many
+/// nothing is left. One that is away keeps no other waiting.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn erase_removed(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let db = &app.db()?;
+    let erase = |id: EndpointId| async move {
+        let erased = erase_courier(app, id).await.unwrap_or_else(|fault| {
+            event(TelemetryKind::CourierFailed, &[TelemetryField::Cause(&fault)]);
+            false
+        });
+        if !erased {
+            endpoints::note_tried(db, id, now).await?;
+        }
+        Ok::<bool, Fault>(erased)
+    };
+    let removed = endpoints::removed_endpoints(db, ENDPOINTS_MAX).await?;
+    let done: Vec<Result<bool, Fault>> = stream::iter(removed).map(erase).buffer_unordered(AT_ONCE).collect().await;
+    Ok(done.into_iter().filter(|outcome| matches!(outcome, Ok(true))).count())
+}
+
+/// Has the Courier of an endpoint that is removed, or is to be, delete what it holds; whether it has. One at work does not.
+///
+/// # Errors
+/// Where it is not reached, or the directory fails.
+pub(crate) async fn erase_courier(app: &App, id: EndpointId) -> Result<bool, Fault> {
+    if call_courier(&app.couriers()?, id, CourierMessage::Erase).await? != CourierReply::Erased {
+        return Ok(false);
+    }
+    endpoints::note_erased(&app.db()?, id).await?;
     Ok(true)
 }
 

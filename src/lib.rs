@@ -13,7 +13,7 @@
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
 //! | `alerts` | what owners of tenants and operators are sent beside events |
-//! | `erasure` | what becomes of a tenant whose deletion is due |
+//! | `erasure` | what becomes of a tenant whose deletion is due, and of what a removed webhook endpoint has left |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
 //! | `dns`, `webcrypto` | records by a resolver over HTTPS; the platform's cryptography |
 //! | `webhook_target` | whether messages may be sent to an address that a tenant gave |

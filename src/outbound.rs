@@ -11,6 +11,10 @@ use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{AbortSignal, RequestInit, RequestRedirect, Response};
 use x402_chain::time::UnixMillis;
 
+/// The user agent of messages to addresses that tenants give. The service does not know all its own names: so a request of
+/// this user agent meets no route (`entry/http.rs`), whatever the name by which a message has come back.
+pub(crate) const USER_AGENT: &str = "x402-edge";
+
 /// A request's headers as the platform takes them.
 pub(crate) fn request_headers(all: &[(&str, &str)]) -> JsValue {
     let headers = js_sys::Object::new();

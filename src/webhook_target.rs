@@ -28,14 +28,17 @@ impl TargetRefused {
     }
 }
 
-/// Checks an address by its text, then each address that the DNS gives for its host, of IPv4 and of IPv6.
+/// Checks an address by its text: among the rest it is none of the service, by `PUBLIC_URL` or by the request. Then each address
+/// that the DNS gives for its host, of IPv4 and of IPv6.
 ///
 /// `fetch` asks the DNS again and cannot be given the address that was checked: a name that changes between the two is not
-/// found out here.
+/// found out here. Nor is another name of the service, where no request has used it: what is sent there meets no route
+/// ([`crate::outbound::USER_AGENT`]).
 ///
 /// # Errors
 /// [`TargetRefused`].
 pub(crate) async fn check_target(app: &App, url: &str) -> Result<(), TargetRefused> {
+    target_url(url, &app.request_origin).map_err(TargetRefused::Forbidden)?;
     let url = target_url(url, &app.origin).map_err(TargetRefused::Forbidden)?;
     let found = dns::addresses(app.settings.resolver(), url.host()).await.map_err(TargetRefused::Unresolved)?;
     if found.is_empty() {

@@ -64,6 +64,7 @@ pub(crate) async fn hand_over(
         CourierReply::Page(_)
         | CourierReply::Delivery(_)
         | CourierReply::Redelivered(_)
+        | CourierReply::TooMany { .. }
         | CourierReply::Erased
         | CourierReply::Failed(_) => Err(unexpected_reply()),
     }

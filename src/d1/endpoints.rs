@@ -15,6 +15,7 @@ use worker::D1Database;
 use x402_api::webhook_endpoints::{EndpointChange, NewEndpoint};
 use x402_chain::id::{EndpointId, TenantId};
 use x402_chain::network::Environment;
+use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::sealing::SealedRow;
 use x402_core::webhook::endpoint::{EndpointStatus, PREVIOUS_SECRET_MS};
@@ -155,4 +156,21 @@ pub(crate) async fn remove_endpoint(db: &D1Database, id: EndpointId, made: &Chan
 pub(crate) async fn erase_endpoints(db: &D1Database, tenant: TenantId) -> Result<(), Fault> {
     let erase = statement(db, sql::ENDPOINTS_ERASE, &[BoundValue::Text(&tenant.to_string())])?;
     result_of(erase).await.map(|_| ())
+}
+
+/// Endpoints that were removed and whose Couriers may hold something, those first that were tried least lately.
+pub(crate) async fn removed_endpoints(db: &D1Database, limit: u64) -> Result<Vec<EndpointId>, Fault> {
+    let rows = all(db, sql::REMOVED_ENDPOINTS, &[BoundValue::Number(limit)]).await?;
+    Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Notes that the Courier of a removed endpoint could not be made to erase what it holds.
+pub(crate) async fn note_tried(db: &D1Database, id: EndpointId, now: UnixMillis) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(now), BoundValue::Text(&id.to_string())];
+    result_of(statement(db, sql::REMOVED_TRIED, &bind)?).await.map(|_| ())
+}
+
+/// Notes that the Courier of a removed endpoint holds nothing any more.
+pub(crate) async fn note_erased(db: &D1Database, id: EndpointId) -> Result<(), Fault> {
+    result_of(statement(db, sql::REMOVED_ERASED, &[BoundValue::Text(&id.to_string())])?).await.map(|_| ())
 }

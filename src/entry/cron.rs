@@ -1,5 +1,5 @@
 //! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
-//! shipping events of the directory, deleting tenants, alerts.
+//! shipping events of the directory, deleting tenants and what is left of webhook endpoints, alerts.
 
 use crate::alerts;
 use crate::app;
@@ -12,7 +12,7 @@ use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use futures_util::future::join4;
+use futures_util::future::join5;
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::network::NETWORKS;
@@ -25,7 +25,7 @@ const CLOSE_PERIOD: &str = "0 0 1 * *";
 /// Every night, the registry is compared with the chains, and old sessions and mails are deleted.
 const CHECK_REGISTRY: &str = "17 3 * * *";
 /// Every minute, what was lost after an answer is done again: mails are queued, events of the directory shipped. Tenants
-/// whose deletion is due are erased, and alerts are sent.
+/// whose deletion is due are erased, and what removed webhook endpoints have left; alerts are sent.
 const MINUTELY: &str = "* * * * *";
 /// Every five minutes, what operators are alerted to is checked.
 const CHECK_SERVICE: &str = "*/5 * * * *";
@@ -65,9 +65,11 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             // No one of them waits for another, or fails with it.
             let shipping = directory_events::carry_on(app, ChangesOf::All, now);
             let (queueing, alerting) = (mail::queue_again(app, now), alerts::go_on(app, now));
-            let (shipped, queued, deleted, alerted) =
-                join4(shipping, queueing, erasure::go_on(app, now), alerting).await;
-            Ok(shipped?.saturating_add(queued?).saturating_add(deleted?).saturating_add(alerted?))
+            let (erasing, removing) = (erasure::go_on(app, now), erasure::erase_removed(app, now));
+            let (shipped, queued, deleted, removed, alerted) =
+                join5(shipping, queueing, erasing, removing, alerting).await;
+            let done = [shipped?, queued?, deleted?, removed?, alerted?];
+            Ok(done.into_iter().fold(0, usize::saturating_add))
         }
         CHECK_SERVICE => alerts::operators::check(app, now).await,
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),

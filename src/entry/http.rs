@@ -5,6 +5,7 @@ use super::{operator, visitor};
 use crate::alerts::faults;
 use crate::app;
 use crate::app::App;
+use crate::outbound::USER_AGENT;
 use crate::request::{Client, IncomingRequest, fault_reply};
 use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -53,7 +54,7 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         let reply = headers::preflight_reply(cross_origin);
         return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
     }
-    let (route, mut counts) = (find_route(&method, &place), None);
+    let (route, mut counts) = (find_route(&request, &method, &place), None);
     let row = route.as_ref().ok().map(|(row, _)| *row);
     let context = Rc::new(context);
     let outgoing: OutgoingResponse = match App::new(env, request_origin) {
@@ -191,7 +192,15 @@ async fn read_request(
     })
 }
 
-fn find_route(method: &str, place: &RequestPath<'_>) -> Result<(&'static RouteRow, Vec<String>), RouteRefusal> {
+fn find_route(
+    request: &Request,
+    method: &str,
+    place: &RequestPath<'_>,
+) -> Result<(&'static RouteRow, Vec<String>), RouteRefusal> {
+    // A tenant's message that leads to the service, under whichever of its names, would act on it.
+    if request.headers().get("user-agent").ok().flatten().is_some_and(|agent| agent == USER_AGENT) {
+        return Err(without_allow(Fault::new(ErrorCode::NotFound, "no route takes messages of the service itself")));
+    }
     let routes = isolate::routes().ok_or_else(|| without_allow(Fault::internal("the route table conflicts")))?;
     match routes.find(method, &place.route, place.key.is_some()) {
         Route::Found(row, params) => Ok((row, params)),

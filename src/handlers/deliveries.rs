@@ -5,14 +5,14 @@ use super::OPENAPI;
 use super::webhook_endpoints::{check_tier, named};
 use crate::app;
 use crate::app::App;
-use crate::clients::courier::{call_courier, hand_over, unexpected_reply};
+use crate::clients::courier::{call_courier, unexpected_reply};
 use crate::request::IncomingRequest;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use x402_api::ApiReply;
 use x402_api::deliveries::{
-    DeliveryAlone, DeliveryView, Redelivered, TestSent, read_state, redeliver_since, test_kind,
+    DeliveryAlone, DeliveryView, Redelivered, TestSent, read_state, redeliver_since, test_kind, too_many_tests,
 };
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::id::EventId;
@@ -66,6 +66,7 @@ pub(super) async fn redeliver(app: &App, incoming: &IncomingRequest) -> Result<A
         CourierReply::Taken
         | CourierReply::Page(_)
         | CourierReply::Delivery(_)
+        | CourierReply::TooMany { .. }
         | CourierReply::Erased
         | CourierReply::Failed(_) => Err(unexpected_reply()),
     }
@@ -89,8 +90,16 @@ pub(super) async fn send_test(app: &App, incoming: &IncomingRequest) -> Result<A
     let id = EventId::new(incoming.now, app::random()?);
     let (body, subject) = (example(kind)?, format!("test of {id}"));
     let event = EventCopy { id, kind: kind.name().to_owned(), subject, body, at: incoming.now, derived: false };
-    hand_over(&app.couriers()?, endpoint, vec![CourierItem { event, test: true }]).await?;
-    Ok(ApiReply::json(202, &TestSent { event_id: id.to_string() }))
+    let message = CourierMessage::Accept(vec![CourierItem { event, test: true }]);
+    match call_courier(&app.couriers()?, endpoint, message).await? {
+        CourierReply::Taken => Ok(ApiReply::json(202, &TestSent { event_id: id.to_string() })),
+        CourierReply::TooMany { after_s } => Err(too_many_tests().after(after_s)),
+        CourierReply::Page(_)
+        | CourierReply::Delivery(_)
+        | CourierReply::Redelivered(_)
+        | CourierReply::Erased
+        | CourierReply::Failed(_) => Err(unexpected_reply()),
+    }
 }
 
 /// The data of a type's example, from the OpenAPI document that the service serves.

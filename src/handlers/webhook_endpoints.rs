@@ -12,6 +12,7 @@ use crate::d1::endpoints::rows::EndpointRow;
 use crate::d1::endpoints::{
     change_endpoint, create_endpoint, list_endpoints, read_endpoint, remove_endpoint, rotate_secret, seal_secret,
 };
+use crate::erasure::erase_courier;
 use crate::request::IncomingRequest;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webhook_target::check_target;
@@ -62,24 +63,19 @@ fn change_of(incoming: &IncomingRequest, action: AuditAction, row: &EndpointRow)
     Ok(incoming.change(action, row.id.to_string())?.of(row.environment))
 }
 
-/// Has the Courier read the endpoint again. One that is not reached does so within ten minutes, and before each alarm.
-async fn wake_courier(app: &App, id: EndpointId) {
-    log(app, id, CourierMessage::Wake).await;
-}
-
-/// Has the Courier delete what it holds. One that is not reached does so when it next finds that its endpoint is gone.
-async fn erase_courier(app: &App, id: EndpointId) {
-    log(app, id, CourierMessage::Erase).await;
-}
-
-async fn log(app: &App, id: EndpointId, message: CourierMessage) {
-    let called = match app.couriers() {
-        Ok(couriers) => call_courier(&couriers, id, message).await.map(|_| ()),
-        Err(fault) => Err(fault),
-    };
+fn log(called: Result<(), Fault>) {
     if let Err(fault) = called {
         event(TelemetryKind::CourierFailed, &[TelemetryField::Cause(&fault)]);
     }
+}
+
+/// Has the Courier read the endpoint again. One that is not reached does so within ten minutes, and before each alarm.
+async fn wake_courier(app: &App, id: EndpointId) {
+    let called = match app.couriers() {
+        Ok(couriers) => call_courier(&couriers, id, CourierMessage::Wake).await.map(|_| ()),
+        Err(fault) => Err(fault),
+    };
+    log(called);
 }
 
 /// `GET /v1/webhook-endpoints`: of both environments, or of the key's.
@@ -146,7 +142,8 @@ pub(super) async fn remove(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     if !remove_endpoint(&app.db()?, row.id, &made).await? {
         return Err(none());
     }
-    erase_courier(app, row.id).await;
+    // The timed job erases what is left.
+    log(erase_courier(app, row.id).await.map(|_| ()));
     reload_tenant(app, incoming, incoming.tenant()?).await?;
     Ok(ApiReply::json(200, &EndpointRemoved { id: row.id.to_string(), removed_at: incoming.now.rfc3339() }))
 }

@@ -5,6 +5,7 @@ mod alarm;
 mod deliver;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
+mod redeliver;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod rows;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -12,20 +13,22 @@ pub mod sql;
 mod store;
 
 use crate::app;
-use crate::objects::alarm::PacedWork;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
 use store::CourierStore;
 use worker::{DurableObject, Env, Request, Response, State, durable_object};
-use x402_chain::id::{EndpointId, EventId};
+use x402_chain::id::EndpointId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{Fault, json_place};
 use x402_core::messages::courier::{
     CourierEnvelope, CourierItem, CourierMessage, CourierReply, DeliveriesPage, DeliveriesQuery,
 };
 use x402_core::webhook::breaker::EndpointBreaker;
-use x402_core::webhook::delivery::{WAITING_MAX, is_acceptable};
+use x402_core::webhook::changes::ToldChanges;
+use x402_core::webhook::delivery::is_acceptable;
+use x402_core::webhook::retention::has_room;
+use x402_core::webhook::trial::TestCount;
 
 /// The name of the stored endpoint's id.
 const ENDPOINT: &str = "endpoint";
@@ -33,10 +36,10 @@ const ENDPOINT: &str = "endpoint";
 const BREAKER: &str = "breaker";
 /// The name of the stored [`deliver::DisableReason`], while the directory does not have it.
 const DISABLE: &str = "disable";
+/// The name of the stored [`x402_core::webhook::redelivery::Redelivery`], while something is left of it.
+const REDELIVERY: &str = "redelivery";
 /// The most rows that one page looks at.
 const PAGE_ROWS_MAX: usize = 1_000;
-/// Deliveries that are opened again in one transaction.
-const REOPENED_MAX: usize = 200;
 
 /// The deliveries of one webhook endpoint.
 #[durable_object]
@@ -50,21 +53,34 @@ pub struct Courier {
     /// Whether an alarm delivers.
     is_running: Cell<bool>,
     /// Whether the endpoint was changed since an alarm has read it.
-    is_stale: Cell<bool>,
+    changes: ToldChanges,
     /// Wakes the alarm that delivers.
     nudge: RefCell<Option<oneshot::Sender<()>>>,
+    /// Whether it was to be woken since it has looked at what is due.
+    is_nudged: Cell<bool>,
     /// The last number of a delivery.
     seq: Cell<i64>,
-    /// How many deliveries wait; `None` until they are counted.
+    /// How many deliveries wait, or are to be sent again; `None` until they are counted.
     waiting: Cell<Option<u64>>,
+    /// The test events of a minute.
+    tests: Cell<TestCount>,
 }
 
 impl DurableObject for Courier {
     fn new(state: State, env: Env) -> Self {
-        let (opened, alarm_at, is_running, is_stale) =
-            (Cell::new(false), Cell::new(None), Cell::new(false), Cell::new(false));
-        let (nudge, seq, waiting) = (RefCell::new(None), Cell::new(0), Cell::new(None));
-        Self { state, env, opened, alarm_at, is_running, is_stale, nudge, seq, waiting }
+        Self {
+            state,
+            env,
+            opened: Cell::new(false),
+            alarm_at: Cell::new(None),
+            is_running: Cell::new(false),
+            changes: ToldChanges::default(),
+            nudge: RefCell::new(None),
+            is_nudged: Cell::new(false),
+            seq: Cell::new(0),
+            waiting: Cell::new(None),
+            tests: Cell::new(TestCount::default()),
+        }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -80,8 +96,9 @@ impl DurableObject for Courier {
         Response::ok(reply.encode()?)
     }
 
+    /// An alarm that has set no other fails, so that the platform runs it again.
     async fn alarm(&self) -> worker::Result<Response> {
-        self.run_alarm().await;
+        self.run_alarm().await.map_err(|fault| worker::Error::RustError(fault.code.as_str().to_owned()))?;
         Response::empty()
     }
 }
@@ -94,9 +111,14 @@ impl Courier {
     async fn answer(&self, envelope: CourierEnvelope, now: UnixMillis) -> Result<CourierReply, Fault> {
         match envelope.message {
             CourierMessage::Accept(items) => self.accept(envelope.endpoint, &items, now).await,
-            CourierMessage::List(query) => self.page(&query).map(CourierReply::Page),
+            CourierMessage::List(query) => {
+                let page = self.page(&query)?;
+                self.keep_alarm(now).await;
+                Ok(CourierReply::Page(page))
+            }
             CourierMessage::Read { event } => {
                 let found = if self.open_stored()? { self.store().delivery(event)? } else { None };
+                self.keep_alarm(now).await;
                 Ok(CourierReply::Delivery(found))
             }
             CourierMessage::Redeliver { event } => self.redeliver(event, now).await,
@@ -128,12 +150,24 @@ impl Courier {
         seq
     }
 
-    /// How many deliveries wait.
+    /// How many deliveries wait, with those that are promised to.
     fn count_waiting(&self, store: &CourierStore) -> Result<u64, Fault> {
-        match self.waiting.get() {
-            Some(count) => Ok(count),
-            None => store.waiting(),
+        if let Some(count) = self.waiting.get() {
+            return Ok(count);
         }
+        let left = self.redelivery()?.map_or(0, |job| job.left);
+        Ok(store.waiting()?.saturating_add(left))
+    }
+
+    /// Counts a test event.
+    ///
+    /// # Errors
+    /// After how many seconds there may be one.
+    fn take_test(&self, now: UnixMillis) -> Result<(), u64> {
+        let mut tests = self.tests.get();
+        let taken = tests.take(now);
+        self.tests.set(tests);
+        taken
     }
 
     /// Stores events that are new, in one transaction.
@@ -144,10 +178,16 @@ impl Courier {
         now: UnixMillis,
     ) -> Result<CourierReply, Fault> {
         let store = self.store();
+        if items.iter().any(|item| item.test)
+            && let Err(after_s) = self.take_test(now)
+        {
+            return Ok(CourierReply::TooMany { after_s });
+        }
         if !self.open_stored()? {
             store.make_schema()?;
             self.opened.set(true);
         }
+        let stored = store.bytes();
         let counted = self.count_waiting(&store)?;
         let accepted = store.atomically(|| {
             if store.state::<EndpointId>(ENDPOINT)?.is_none() {
@@ -156,7 +196,7 @@ impl Courier {
             let mut waiting = counted;
             for item in items.iter().filter(|item| is_acceptable(item.event.id, now)) {
                 let seq = self.next_seq(now);
-                if waiting >= WAITING_MAX {
+                if !has_room(waiting, stored) {
                     store.put_ended(item, seq, now)?;
                 } else if store.put(item, seq, now)? {
                     waiting = waiting.saturating_add(1);
@@ -167,7 +207,8 @@ impl Courier {
         // Without a commit they are counted again.
         self.waiting.set(accepted.as_ref().ok().copied());
         accepted?;
-        self.wake_to_deliver(app::now()).await;
+        // Without an alarm nothing would be sent: whoever hands events over does so again.
+        self.wake_to_deliver(app::now()).await?;
         Ok(CourierReply::Taken)
     }
 
@@ -194,53 +235,6 @@ impl Courier {
         Ok(page)
     }
 
-    async fn redeliver(&self, event: EventId, now: UnixMillis) -> Result<CourierReply, Fault> {
-        if !self.open_stored()? {
-            return Ok(CourierReply::Redelivered(0));
-        }
-        let (store, seq) = (self.store(), self.next_seq(now));
-        let is_known = store.atomically(|| {
-            if store.reopen(event, seq, now)? {
-                return Ok(true);
-            }
-            store.hasten(event, now)?;
-            Ok(store.delivery(event)?.is_some())
-        })?;
-        self.waiting.set(None);
-        self.wake_to_deliver(app::now()).await;
-        Ok(CourierReply::Redelivered(u64::from(is_known)))
-    }
-
-    async fn redeliver_since(&self, since: UnixMillis, now: UnixMillis) -> Result<CourierReply, Fault> {
-        if !self.open_stored()? {
-            return Ok(CourierReply::Redelivered(0));
-        }
-        let (store, mut work, mut after, mut count) = (self.store(), PacedWork::begin(), String::new(), 0_u64);
-        let from = EventId::new(since, [0; 10]);
-        let left = WAITING_MAX.saturating_sub(self.count_waiting(&store)?);
-        loop {
-            let found = store.exhausted(&after, from, REOPENED_MAX)?;
-            let is_last = found.len() < REOPENED_MAX;
-            let room = usize::try_from(left.saturating_sub(count)).unwrap_or(usize::MAX);
-            let opened = store.atomically(|| {
-                let mut opened = 0_u64;
-                for event in found.iter().take(room) {
-                    opened = opened.saturating_add(u64::from(store.reopen(*event, self.next_seq(now), now)?));
-                }
-                Ok(opened)
-            })?;
-            self.waiting.set(None);
-            count = count.saturating_add(opened);
-            match found.last() {
-                Some(last) if !is_last && count < left => after = last.to_string(),
-                Some(_) | None => break,
-            }
-            work.pause().await;
-        }
-        self.wake_to_deliver(app::now()).await;
-        Ok(CourierReply::Redelivered(count))
-    }
-
     /// The endpoint was changed: it is read before anything is sent, and is asked again if it had failed.
     async fn read_endpoint_again(&self, now: UnixMillis) -> Result<CourierReply, Fault> {
         if self.open_stored()? {
@@ -248,8 +242,8 @@ impl Courier {
             if store.state::<EndpointBreaker>(BREAKER)?.unwrap_or_default() != EndpointBreaker::default() {
                 store.put_state(BREAKER, &EndpointBreaker::default())?;
             }
-            self.is_stale.set(true);
-            self.wake_to_deliver(now).await;
+            self.changes.note();
+            self.wake_to_deliver(now).await?;
         }
         Ok(CourierReply::Taken)
     }
@@ -257,7 +251,7 @@ impl Courier {
     /// Deletes all that is stored. An alarm that delivers does so itself, once it finds that the endpoint is gone.
     async fn erase(&self) -> Result<CourierReply, Fault> {
         if self.is_running.get() {
-            self.is_stale.set(true);
+            self.changes.note();
             self.nudge_alarm();
             return Ok(CourierReply::Taken);
         }
@@ -266,10 +260,15 @@ impl Courier {
     }
 
     async fn delete_stored(&self) -> Result<(), Fault> {
-        self.opened.set(false);
         self.waiting.set(None);
         self.alarm_at.set(None);
         self.state.storage().delete_alarm().await.map_err(Fault::internal)?;
-        self.state.storage().delete_all().await.map_err(Fault::internal)
+        let deleted = self.state.storage().delete_all().await.map_err(Fault::internal);
+        self.opened.set(false);
+        if deleted.is_err() {
+            // What is left would have no alarm.
+            self.set_alarm(app::now()).await?;
+        }
+        deleted
     }
 }

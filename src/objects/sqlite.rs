@@ -44,6 +44,11 @@ impl Sqlite {
         Self { sql: storage.sql(), raw: JsValue::from(storage.as_raw()) }
     }
 
+    /// The bytes of the database, without free pages.
+    pub(crate) fn bytes(&self) -> u64 {
+        u64::try_from(self.sql.database_size()).unwrap_or(u64::MAX)
+    }
+
     /// Runs statements without parameters.
     pub(crate) fn exec_schema(&self, schema: &str) -> Result<(), Fault> {
         self.sql.exec(schema, None).map(|_| ()).map_err(storage_failed)

@@ -567,6 +567,8 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
     let changes = [endpoints::ENDPOINT_PUT, endpoints::ENDPOINT_PATCH, endpoints::ENDPOINT_ROTATE];
     all.row(&changes, &[int(1)], &[], &[]);
     all.row(&[endpoints::ENDPOINT_REMOVE], &[int(1)], &[], &[]);
+    let removed = [text("whe_01KB0000000000000000000000")];
+    all.row(&[endpoints::REMOVED_ENDPOINTS], &removed, &[], &[("id", text(TENANT))]);
     all.assert_all(&[endpoints::ALL]);
 }
 
@@ -600,7 +602,7 @@ fn the_rows_of_a_courier_are_read_or_refused() {
     all.row(&[courier::NEXT_DUE, courier::FIRST_END], &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
     all.row(&[courier::MESSAGE_GET], &[SqlValue::Blob(vec![1, 0])], &[], &[]);
     all.row(&[courier::DELIVERY_END, courier::DELIVERY_REOPEN], &[text("ver_1")], &[], &[]);
-    let ids = [courier::EXHAUSTED_AFTER, courier::ENDED_BEFORE, courier::WAITING_BEFORE];
+    let ids = [courier::EXHAUSTED_FROM, courier::ENDED_BEFORE, courier::DUE_BEFORE];
     all.row(&ids, core::slice::from_ref(&evt), &[], &[("event_id", text("evt_1"))]);
     let row = [evt, text("payment.finalized"), text("ver_1"), text("waiting"), int(2), int(7), int(8)];
     let bad = [("state", text("?")), ("attempts", int(-1)), ("due_ms", int(-1)), ("event_id", text("evt_1"))];
@@ -608,7 +610,7 @@ fn the_rows_of_a_courier_are_read_or_refused() {
     let row = [int(1), int(2), int(200), text("timed_out"), text("ok")];
     let bad = [("at_ms", int(-1)), ("status", int(65_536))];
     all.row(&[courier::ATTEMPTS_GET], &row, &["duration_ms", "status", "failure"], &bad);
-    all.row(&[courier::WAITING_COUNT], &[int(3)], &[], &[("count", int(-1))]);
+    all.row(&[courier::WAITING_COUNT, courier::EXHAUSTED_COUNT], &[int(3)], &[], &[("count", int(-1))]);
     all.assert_all(&[courier::ALL]);
 }
 

@@ -144,23 +144,28 @@ fn of_a_subject_one_delivery_is_due() {
         let subject = db.query_row(courier::DELIVERY_END.text, (state, now, id), |row| row.get::<_, String>(0));
         db.execute(courier::SUBJECT_NEXT.text, (now, subject.expect("it has waited"))).expect("runs");
     };
-    assert!(put("evt_1", 1, "ver_1", 10) && put("evt_2", 2, "ver_1", 10) && put("evt_3", 3, "ver_2", 11));
-    assert!(!put("evt_2", 9, "ver_1", 12), "an event is known once");
-    assert!(put("evt_4", 4, "ver_1", 12));
+    // A number is the time of arrival in microseconds.
+    assert!(
+        put("evt_1", 10_000, "ver_1", 10) && put("evt_2", 10_001, "ver_1", 10) && put("evt_3", 11_000, "ver_2", 11)
+    );
+    assert!(!put("evt_2", 12_000, "ver_1", 12), "an event is known once");
+    assert!(put("evt_4", 12_001, "ver_1", 12));
     assert_eq!(due(9), Vec::<String>::new());
     assert_eq!(due(12), ["evt_1", "evt_3"]);
     // In flight it is due only when the attempt counts as lost.
     db.execute(courier::DELIVERY_BEGIN.text, (70, "evt_1")).expect("runs");
     assert_eq!(due(69), ["evt_3"]);
     end("evt_1", "delivered", 20);
-    assert_eq!(due(20), ["evt_3", "evt_2"]);
+    // The next one has waited since it came.
+    assert_eq!(due(20), ["evt_2", "evt_3"]);
     // One that is sent again comes after those that wait.
-    let subject = db.query_row(courier::DELIVERY_REOPEN.text, (5, "evt_1"), |row| row.get::<_, String>(0));
+    let subject = db.query_row(courier::DELIVERY_REOPEN.text, (20_000, "evt_1"), |row| row.get::<_, String>(0));
     db.execute(courier::SUBJECT_NEXT.text, (21, subject.expect("it has ended"))).expect("runs");
-    assert_eq!(due(21), ["evt_3", "evt_2"]);
+    assert_eq!(due(21), ["evt_2", "evt_3"]);
     end("evt_2", "exhausted", 30);
     assert_eq!(due(30), ["evt_3", "evt_4"]);
     end("evt_4", "delivered", 40);
+    assert_eq!(due(19), ["evt_3"], "it waits since it was to be sent again");
     assert_eq!(due(40), ["evt_3", "evt_1"]);
     let tried: (i64, i64) = db
         .query_row("SELECT attempts, tried FROM deliveries WHERE event_id = 'evt_1'", [], |row| {
@@ -168,6 +173,53 @@ fn of_a_subject_one_delivery_is_due() {
         })
         .expect("a row");
     assert_eq!(tried, (1, 0), "the schedule begins anew, and attempts are counted on");
+    // One that has been due for long begins to wait anew.
+    db.execute(courier::DELIVERY_HASTEN.text, (50, "evt_3")).expect("runs");
+    assert_eq!((due(49), due(50)), (vec!["evt_1".to_owned()], vec!["evt_1".to_owned(), "evt_3".to_owned()]));
+}
+
+/// What ended is found by its state and its end, without those of other states.
+#[test]
+fn what_a_courier_forgets_is_found_by_an_index() {
+    let db = courier_db();
+    for (statement, index) in [
+        (courier::ENDED_BEFORE.text, "deliveries_ends (state=? AND ended_ms<?)"),
+        (courier::FIRST_END.text, "deliveries_ends (state=? AND ended_ms>?)"),
+        (courier::DUE_BEFORE.text, "deliveries_due (due_ms<?)"),
+        (courier::EXHAUSTED_FROM.text, "deliveries_exhausted (event_id>?)"),
+        (courier::EXHAUSTED_COUNT.text, "deliveries_exhausted (event_id>?)"),
+    ] {
+        let mut plan = db.prepare(&format!("EXPLAIN QUERY PLAN {statement}")).expect("a plan");
+        let unbound = vec![rusqlite::types::Null; plan.parameter_count()];
+        let steps = plan.query_map(rusqlite::params_from_iter(unbound), |row| row.get::<_, String>(3)).expect("a plan");
+        let steps: Vec<String> = steps.map(|step| step.expect("a row")).collect();
+        assert!(steps.iter().any(|step| step.contains(index)), "{statement}: {steps:?}");
+        assert!(!steps.iter().any(|step| step.contains("TEMP B-TREE")), "{statement}: {steps:?}");
+    }
+}
+
+/// An endpoint that is removed is noted, whoever removes it.
+#[test]
+fn a_removed_endpoint_is_noted_until_its_courier_holds_nothing() {
+    let db = directory_db();
+    let put = "INSERT INTO webhook_endpoints (id, tenant_id, environment, url, events, status, secret_sealed, created_ms, updated_ms)
+        VALUES (?, ?, 'live', 'https://shop.example/', '[]', 'active', 'x', 1, 1)";
+    for (id, tenant) in [("whe_1", "ten_1"), ("whe_2", "ten_1"), ("whe_3", "ten_2")] {
+        db.execute(put, (id, tenant)).expect("runs");
+    }
+    let noted = || -> Vec<String> {
+        let mut all = db.prepare(endpoints::REMOVED_ENDPOINTS.text).expect("prepares");
+        let rows = all.query_map([10], |row| row.get(0)).expect("runs");
+        rows.map(|id| id.expect("an id")).collect()
+    };
+    assert_eq!(noted(), Vec::<String>::new());
+    assert!(db.prepare(endpoints::ENDPOINT_REMOVE.text).expect("prepares").exists(("ten_1", "whe_1")).expect("runs"));
+    db.execute(endpoints::ENDPOINTS_ERASE.text, ["ten_2"]).expect("runs");
+    assert_eq!(noted(), ["whe_1", "whe_3"]);
+    db.execute(endpoints::REMOVED_TRIED.text, (5, "whe_1")).expect("runs");
+    assert_eq!(noted(), ["whe_3", "whe_1"]);
+    db.execute(endpoints::REMOVED_ERASED.text, ["whe_3"]).expect("runs");
+    assert_eq!(noted(), ["whe_1"]);
 }
 
 #[test]
@@ -182,7 +234,8 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), directory::ALL, &["CHECKS_GET", "STUCK_GET", "TENANTS_TO_LOAD"]);
     check(&directory_db(), people::ALL, &[]);
     check(&directory_db(), oidc::ALL, &[]);
-    check(&directory_db(), endpoints::ALL, &[]);
+    // Endpoints that were removed, until their Couriers have erased what they hold: next to none.
+    check(&directory_db(), endpoints::ALL, &["REMOVED_ENDPOINTS"]);
     check(&directory_db(), deletions::ALL, &[]);
     // What is wrong at present, an hour of a month that is purged each night, and of what an index has found: the oldest alert of
     // each tenant and kind, messages that are due, keys that end.

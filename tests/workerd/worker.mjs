@@ -59,11 +59,31 @@ globalThis.Date = class extends Platform {
 const written = { rows: 0, value: 0, batch: 0, statements: 0, taken: 0, putOff: 0, tables: {} };
 const alarms = new WeakMap();
 const sizes = new WeakMap();
+// What is to go wrong with the storage of objects: a statement whose text holds \`names\`, or \`setAlarm\`, fails, or, \`lost\`, is
+// not carried out. And what their databases count as: so many bytes at the next reading, and from then on by what they have grown.
+let storageFault = null;
+let counted = null;
+function isFaulted(text) {
+  if (!storageFault || !text.includes(storageFault.names)) return false;
+  if (!storageFault.lost) throw new Error("a storage fault of a test");
+  return true;
+}
 function measure(state, env) {
   const sql = Object.getPrototypeOf(state.storage.sql);
   if (sql.platformExec || !env.DB) return;
   sql.platformExec = sql.exec;
+  const size = Object.getOwnPropertyDescriptor(sql, "databaseSize");
+  Object.defineProperty(sql, "databaseSize", {
+    ...size,
+    get() {
+      const own = size.get.call(this);
+      if (!counted) return own;
+      counted.first ??= own;
+      return counted.bytes + own - counted.first;
+    },
+  });
   sql.exec = function (...given) {
+    isFaulted(given[0]);
     const cursor = this.platformExec(...given);
     const rows = cursor.rowsWritten;
     written.rows += rows;
@@ -143,7 +163,8 @@ function clocked(Class) {
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformAlarm) return;
       prototype.platformAlarm = prototype.setAlarm;
-      prototype.setAlarm = function (at, ...more) {
+      prototype.setAlarm = async function (at, ...more) {
+        if (isFaulted("setAlarm")) return;
         if (alarms.get(this) <= Date.now() && Number(at) > alarms.get(this)) written.putOff++;
         alarms.set(this, Number(at));
         return this.platformAlarm(Math.max(Number(at) - ahead, real()), ...more);
@@ -325,6 +346,10 @@ export default {
     if (pathname === "/__advance") {
       ahead += Number(search.slice(1));
       return Response.json({ ahead });
+    }
+    if (pathname === "/__storage") {
+      [storageFault, counted] = await request.json();
+      return new Response();
     }
     if (pathname === "/__fault") {
       fault = await request.json();
@@ -600,6 +625,12 @@ export class Worker {
    * With `stays` so it is with all such calls. */
   async fault(what) {
     await fetch(`${this.url}/__fault`, { method: "POST", body: JSON.stringify(what) });
+  }
+
+  /** What goes wrong with the storage of objects: statements whose text holds `names`, or `setAlarm`, fail, or are `lost`; and how
+   * many bytes their databases count as. Without arguments nothing does. */
+  async storageFault(what = null, bytes = null) {
+    await fetch(`${this.url}/__storage`, { method: "POST", body: JSON.stringify([what, bytes === null ? null : { bytes }]) });
   }
 
   /** What goes wrong with D1: statements and batches whose text holds `names` fail, or wait for `slow` ms, or are `held` until

@@ -3,9 +3,10 @@
 use crate::body::{invalid, parse_body, variant};
 use serde::{Deserialize, Serialize};
 use x402_chain::time::UnixMillis;
-use x402_core::error::Fault;
+use x402_core::error::{ErrorCode, Fault};
 use x402_core::event::EventKind;
 use x402_core::webhook::delivery::{AttemptRecord, DeliveryRecord, DeliveryState, DeliverySummary};
+use x402_core::webhook::trial::TESTS_MAX;
 
 /// A delivery of an event.
 #[derive(Debug, Serialize)]
@@ -25,7 +26,7 @@ pub struct DeliveryView {
     /// When it is sent next, RFC 3339, if the endpoint is sent anything then; `null` where it has ended, or comes after another
     /// event of its subject.
     pub next_attempt_at: Option<String>,
-    /// When it ended, RFC 3339. It is kept for 30 days from then on.
+    /// When it ended, RFC 3339. It is kept for 30 days from then on, or until the endpoint's deliveries are too many.
     pub ended_at: Option<String>,
 }
 
@@ -76,7 +77,7 @@ impl From<DeliveryRecord> for DeliveryAlone {
     }
 }
 
-/// How many events are sent again.
+/// How many events are sent again. Of many, some are sent while others wait for their turn.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct Redelivered {
@@ -119,6 +120,12 @@ pub struct TestBody {
 /// `INVALID_JSON`, `INVALID_REQUEST`.
 pub fn test_kind(body: &[u8]) -> Result<EventKind, Fault> {
     parse_body(body).map(|TestBody { kind }| kind)
+}
+
+/// `RATE_LIMITED`: the endpoint was sent as many test events as it gets in a minute.
+#[must_use]
+pub fn too_many_tests() -> Fault {
+    Fault::new(ErrorCode::RateLimited, format!("an endpoint is sent {TESTS_MAX} test events a minute"))
 }
 
 /// A test event that is on its way.

@@ -153,3 +153,17 @@ impl TargetRow {
         self.tenant_status == TenantStatus::Active && self.tier.plan().webhooks
     }
 }
+
+/// An endpoint that was removed.
+pub struct RemovedRow {
+    /// Its id.
+    pub id: EndpointId,
+}
+
+impl FromRow for RemovedRow {
+    const COLUMNS: &'static [&'static str] = &["id"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(EndpointId::parse)? })
+    }
+}

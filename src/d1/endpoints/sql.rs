@@ -1,6 +1,6 @@
 //! The statements about webhook endpoints.
 
-use super::rows::{EndpointRow, TargetRow};
+use super::rows::{EndpointRow, RemovedRow, TargetRow};
 use crate::storage::{Present, statements};
 
 statements! {
@@ -35,4 +35,10 @@ statements! {
         JOIN tenants t ON t.id = e.tenant_id WHERE e.id = ?";
     /// Binds a tenant: all its endpoints.
     ENDPOINTS_ERASE: () = "DELETE FROM webhook_endpoints WHERE tenant_id = ?";
+    /// Binds a limit; returns removed endpoints whose Couriers may hold something, those tried least lately first.
+    REMOVED_ENDPOINTS: RemovedRow = "SELECT id FROM removed_endpoints ORDER BY tried_ms, id LIMIT ?";
+    /// Binds now and an id: its Courier was not reached, or was at work.
+    REMOVED_TRIED: () = "UPDATE removed_endpoints SET tried_ms = ? WHERE id = ?";
+    /// Binds an id: its Courier holds nothing any more.
+    REMOVED_ERASED: () = "DELETE FROM removed_endpoints WHERE id = ?";
 }

@@ -9,7 +9,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::couriers::disable_endpoint;
 use crate::d1::endpoints::{EndpointTarget, read_target};
-use crate::outbound::{OutboundRequest, deadline, request_headers, send_message};
+use crate::outbound::{OutboundRequest, USER_AGENT, deadline, request_headers, send_message};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webhook_target::{TargetRefused, check_target};
 use futures_channel::oneshot;
@@ -40,7 +40,6 @@ const ATTEMPT_MS: u32 = 10_000;
 const CHECKED_MS: u64 = 5_000;
 /// The most bytes that are read of an answer.
 const ANSWER_MAX: usize = 4 * 1_024;
-const USER_AGENT: &str = "x402-edge";
 /// An attempt of which nothing is known after this long was cut off.
 const LOST_MS: u64 = 60_000;
 /// An endpoint that is to be sent nothing is looked at again after this long, unless it is changed.
@@ -96,68 +95,89 @@ enum Wanted {
     Wait,
     /// The endpoint is deleted.
     Deleted,
+    /// The directory did not answer.
+    Unknown,
+}
+
+/// What follows when nothing more is sent for now.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Afterwards {
+    /// The endpoint is deleted: all that is stored is.
+    Erase,
+    /// It goes on when something is due.
+    Due,
+    /// When something is due, and not before this time.
+    NotBefore(UnixMillis),
+    /// At this time, whether anything is due or not.
+    Again(UnixMillis),
 }
 
 impl Courier {
-    /// Delivers what is due. `None` where the endpoint is deleted; else until when nothing is sent, if the schedule alone does
-    /// not say.
-    pub(super) async fn deliver_due(
-        &self,
-        app: &App,
-        endpoint: EndpointId,
-    ) -> Result<Option<Option<UnixMillis>>, Fault> {
+    /// Delivers what is due.
+    pub(super) async fn deliver_due(&self, app: &App, endpoint: EndpointId) -> Result<Afterwards, Fault> {
         let (store, now) = (self.store(), app::now());
-        if store.next_due()?.is_none() {
-            return Ok(Some(None));
-        }
-        if !self.is_stale.get() {
-            if let Some(reason) = store.state::<Option<DisableReason>>(DISABLE)?.flatten() {
-                return self.disable(app, endpoint, reason).await.map(Some);
+        // A change is read also where nothing waits: it may be that the endpoint is deleted.
+        if !self.changes.is_stale() {
+            if let Some(reason) = self.disable_reason()? {
+                return self.disable(app, endpoint, reason).await;
             }
-            let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
-            if let Passage::Closed(until) = breaker.passage(now) {
-                return Ok(Some(Some(until)));
+            let Some(due) = store.next_due()? else { return Ok(Afterwards::Due) };
+            if let Passage::Closed(until) = self.passage(now)? {
+                return Ok(Afterwards::NotBefore(until));
             }
-            if store.next_due()?.is_some_and(|due| due > now) {
-                return Ok(Some(None));
+            if due > now {
+                return Ok(Afterwards::Due);
             }
         }
-        let target = match self.read_wanted(app, endpoint).await {
-            Ok(Wanted::Send(target)) => target,
-            Ok(Wanted::Wait) => return Ok(Some(Some(now.plus(LOOK_AGAIN_MS)))),
-            Ok(Wanted::Deleted) => return Ok(None),
-            Err(fault) => {
-                event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
-                return Ok(Some(Some(now.plus(RETRY_MS))));
-            }
+        let wanted = match self.read_wanted(app, endpoint).await? {
+            Wanted::Send(target) => self.deliver_to(app, endpoint, target).await?,
+            none @ (Wanted::Wait | Wanted::Deleted | Wanted::Unknown) => none,
         };
-        let wanted = self.deliver_to(app, endpoint, target).await?;
-        if let Some(reason) = store.state::<Option<DisableReason>>(DISABLE)?.flatten() {
-            return self.disable(app, endpoint, reason).await.map(Some);
+        if matches!(wanted, Wanted::Deleted) {
+            return Ok(Afterwards::Erase);
         }
-        match wanted {
-            Wanted::Deleted => Ok(None),
-            Wanted::Wait => Ok(Some(Some(app::now().plus(LOOK_AGAIN_MS)))),
-            Wanted::Send(_) => {
-                let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
-                Ok(Some(match breaker.passage(app::now()) {
-                    Passage::Closed(until) => Some(until),
-                    Passage::Free | Passage::Probe => None,
-                }))
-            }
+        if let Some(reason) = self.disable_reason()? {
+            return self.disable(app, endpoint, reason).await;
         }
+        let now = app::now();
+        Ok(match wanted {
+            Wanted::Deleted => Afterwards::Erase,
+            Wanted::Wait => Afterwards::NotBefore(now.plus(LOOK_AGAIN_MS)),
+            Wanted::Unknown => Afterwards::Again(now.plus(RETRY_MS)),
+            Wanted::Send(_) => match self.passage(now)? {
+                Passage::Closed(until) => Afterwards::NotBefore(until),
+                Passage::Free | Passage::Probe => Afterwards::Due,
+            },
+        })
     }
 
+    /// Why the endpoint is to be disabled, while the directory does not have it.
+    fn disable_reason(&self) -> Result<Option<DisableReason>, Fault> {
+        Ok(self.store().state::<Option<DisableReason>>(DISABLE)?.flatten())
+    }
+
+    /// What the breaker lets through.
+    fn passage(&self, now: UnixMillis) -> Result<Passage, Fault> {
+        Ok(self.store().state::<EndpointBreaker>(BREAKER)?.unwrap_or_default().passage(now))
+    }
+
+    /// Reads the endpoint.
     async fn read_wanted(&self, app: &App, endpoint: EndpointId) -> Result<Wanted, Fault> {
-        self.is_stale.set(false);
-        let target = read_target(app, endpoint).await.inspect_err(|_| self.is_stale.set(true))?;
+        let asked = self.changes.ask();
+        let target = match read_target(app, endpoint).await {
+            Ok(target) => target,
+            Err(fault) => {
+                event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+                return Ok(Wanted::Unknown);
+            }
+        };
+        self.changes.note_read(&asked);
         let Some(target) = target else { return Ok(Wanted::Deleted) };
-        let store = self.store();
         match target.status {
             EndpointStatus::Active if target.may_deliver => {
                 // Its tenant has made it active again before the directory had it as disabled.
-                if store.state::<Option<DisableReason>>(DISABLE)?.flatten().is_some() {
-                    store.put_state(DISABLE, &None::<DisableReason>)?;
+                if self.disable_reason()?.is_some() {
+                    self.store().put_state(DISABLE, &None::<DisableReason>)?;
                 }
                 Ok(Wanted::Send(Rc::new(ReadTarget { target, checked_at: Cell::new(None) })))
             }
@@ -166,23 +186,24 @@ impl Courier {
     }
 
     /// Sends messages until nothing is due, or the time is over, or the endpoint is to get nothing more; returns what is
-    /// wanted then. It ends when nothing is in flight.
+    /// wanted then. It ends when nothing is in flight: what is, is stored however it ends.
     async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<ReadTarget>) -> Result<Wanted, Fault> {
         let (began, store) = (app::now(), self.store());
         let (mut begun, mut target) = (0_usize, target);
-        let mut ended: Option<Wanted> = None;
+        let (mut ended, mut is_disabled): (Option<Wanted>, bool) = (None, false);
         let mut busy: Vec<String> = Vec::new();
         let mut flights = FuturesUnordered::new();
         loop {
-            if self.is_stale.get() && ended.is_none() {
-                match self.read_wanted(app, endpoint).await {
-                    Ok(Wanted::Send(changed)) => target = changed,
-                    Ok(other) => ended = Some(other),
-                    Err(fault) => {
-                        event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
-                        ended = Some(Wanted::Wait);
+            self.is_nudged.set(false);
+            // Also one that was paused may be active again.
+            if self.changes.is_unasked() && !is_disabled {
+                ended = match self.read_wanted(app, endpoint).await? {
+                    Wanted::Send(changed) => {
+                        target = changed;
+                        None
                     }
-                }
+                    none @ (Wanted::Wait | Wanted::Deleted | Wanted::Unknown) => Some(none),
+                };
             }
             let now = app::now();
             let has_room = now.since(began) < RUN_MS && begun < ATTEMPTS_MAX;
@@ -200,12 +221,16 @@ impl Courier {
             if flights.is_empty() {
                 return Ok(ended.unwrap_or(Wanted::Send(target)));
             }
+            // What was told while something was awaited has nudged nobody.
+            if self.is_nudged.get() {
+                continue;
+            }
             let (nudge, nudged) = oneshot::channel();
             self.nudge.replace(Some(nudge));
             if let Either::Left((Some(landed), _)) = select(flights.next(), nudged).await {
                 busy.retain(|subject| *subject != landed.flight.subject);
                 if self.land(&landed, app::now())? {
-                    ended = Some(Wanted::Wait);
+                    (ended, is_disabled) = (Some(Wanted::Wait), true);
                 }
             }
         }
@@ -277,24 +302,19 @@ impl Courier {
         Ok(disable.is_some())
     }
 
-    /// Has the directory disable the endpoint; returns when it is looked at again.
-    async fn disable(
-        &self,
-        app: &App,
-        endpoint: EndpointId,
-        reason: DisableReason,
-    ) -> Result<Option<UnixMillis>, Fault> {
+    /// Has the directory disable the endpoint.
+    async fn disable(&self, app: &App, endpoint: EndpointId, reason: DisableReason) -> Result<Afterwards, Fault> {
         let now = app::now();
         if let Err(fault) = disable_endpoint(app, endpoint, reason.name(), now).await {
             event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
-            return Ok(Some(now.plus(RETRY_MS)));
+            return Ok(Afterwards::Again(now.plus(RETRY_MS)));
         }
         let store = self.store();
         store.atomically(|| {
             store.put_state(BREAKER, &EndpointBreaker::default())?;
             store.put_state(DISABLE, &None::<DisableReason>)
         })?;
-        Ok(Some(now.plus(LOOK_AGAIN_MS)))
+        Ok(Afterwards::NotBefore(now.plus(LOOK_AGAIN_MS)))
     }
 }
 

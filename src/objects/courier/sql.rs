@@ -37,18 +37,22 @@ statements! {
     /// Binds state, now, id; returns the subject if the delivery has waited.
     DELIVERY_END: SubjectRow = "UPDATE deliveries SET state = ?, due_ms = NULL, ended_ms = ?
         WHERE event_id = ? AND state = 'waiting' RETURNING subject";
-    /// Binds now and a subject: the first of those about it that wait is due, if none is.
-    SUBJECT_NEXT: () = "UPDATE deliveries SET due_ms = ?1 WHERE event_id = (SELECT event_id FROM deliveries
+    /// Binds now and a subject: the first of those about it that wait is due, if none is, since it came (its number are
+    /// microseconds): so it has waited as long as it did for the one before it.
+    SUBJECT_NEXT: () = "UPDATE deliveries SET due_ms = MIN(?1, seq / 1000) WHERE event_id = (SELECT event_id FROM deliveries
         WHERE subject = ?2 AND state = 'waiting' ORDER BY seq LIMIT 1) AND due_ms IS NULL";
     /// Binds number and id; returns the subject if the delivery has ended: it waits again, after others of its subject.
     DELIVERY_REOPEN: SubjectRow = "UPDATE deliveries SET state = 'waiting', seq = ?, tried = 0, ended_ms = NULL
         WHERE event_id = ? AND state <> 'waiting' RETURNING subject";
-    /// Binds now and an id: a delivery that is due later is due at once.
-    DELIVERY_HASTEN: () = "UPDATE deliveries SET due_ms = MIN(due_ms, ?), tried = 0
+    /// Binds now and an id: a delivery that is due, or later, is due from now on, and begins its schedule anew.
+    DELIVERY_HASTEN: () = "UPDATE deliveries SET due_ms = ?, tried = 0
         WHERE event_id = ? AND due_ms IS NOT NULL";
-    /// Binds two ids and a limit; returns exhausted ones after the first, from the second on, the oldest first.
-    EXHAUSTED_AFTER: EventRow = "SELECT event_id FROM deliveries WHERE event_id > ? AND event_id >= ?
-        AND state = 'exhausted' ORDER BY event_id LIMIT ?";
+    /// Binds an id, a time and a limit; returns exhausted ones from the id on that ended until then, the oldest first. By the index
+    /// that has them in this order: by that of their ends all would be sorted.
+    EXHAUSTED_FROM: EventRow = "SELECT event_id FROM deliveries INDEXED BY deliveries_exhausted WHERE event_id >= ?
+        AND state = 'exhausted' AND ended_ms <= ? ORDER BY event_id LIMIT ?";
+    /// Binds an id; returns how many exhausted ones there are from it on.
+    EXHAUSTED_COUNT: CountRow = "SELECT COUNT(*) AS count FROM deliveries WHERE event_id >= ? AND state = 'exhausted'";
     /// Binds an id and a limit; returns those of smaller ids, the greatest first.
     DELIVERIES_BEFORE: SummaryRow = "SELECT event_id, kind, subject, state, attempts, due_ms, ended_ms FROM deliveries
         WHERE event_id < ? ORDER BY event_id DESC LIMIT ?";
@@ -59,15 +63,16 @@ statements! {
     ATTEMPTS_GET: AttemptRow = "SELECT at_ms, duration_ms, status, failure, head FROM attempts WHERE event_id = ? ORDER BY n DESC LIMIT 100";
     /// Returns how many wait.
     WAITING_COUNT: CountRow = "SELECT COUNT(*) AS count FROM deliveries WHERE state = 'waiting'";
-    /// Binds a time and a limit; returns deliveries that ended before it, the first ones first.
-    ENDED_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE ended_ms < ? ORDER BY ended_ms LIMIT ?";
-    /// Binds an id and a limit; returns those that wait of smaller ids, the oldest first.
-    WAITING_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE event_id < ? AND state = 'waiting'
-        ORDER BY event_id LIMIT ?";
-    /// Returns the first end of those that have ended, or null.
-    FIRST_END: FirstTime = "SELECT MIN(ended_ms) AS first_ms FROM deliveries WHERE ended_ms IS NOT NULL";
+    /// Binds a state, a time and a limit; returns deliveries that ended so before it, the first ones first.
+    ENDED_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE state = ? AND ended_ms < ? ORDER BY ended_ms LIMIT ?";
+    /// Binds a time and a limit; returns those that have been due since before it, the first ones first.
+    DUE_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE due_ms < ? ORDER BY due_ms LIMIT ?";
+    /// Binds a state; returns the first end of those that ended so, or null.
+    FIRST_END: FirstTime = "SELECT MIN(ended_ms) AS first_ms FROM deliveries WHERE state = ? AND ended_ms IS NOT NULL";
     /// Binds an id.
     DELIVERY_DELETE: () = "DELETE FROM deliveries WHERE event_id = ?";
+    /// Binds an id and a number: attempts up to it.
+    ATTEMPTS_FORGET: () = "DELETE FROM attempts WHERE event_id = ? AND n <= ?";
     /// Binds an id: with its delivery.
     ATTEMPTS_DELETE: () = "DELETE FROM attempts WHERE event_id = ?";
 }

@@ -11,8 +11,11 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::courier::CourierItem;
 use x402_core::records::pack::{pack, unpack};
-use x402_core::webhook::delivery::{DeliveryRecord, DeliveryState, DeliverySummary, failure_name, message_body};
+use x402_core::webhook::delivery::{
+    ATTEMPTS_KEPT, DeliveryRecord, DeliveryState, DeliverySummary, failure_name, message_body,
+};
 use x402_core::webhook::outcome::AttemptEnd;
+use x402_core::webhook::redelivery::Redelivery;
 
 /// Typed reads and writes of a Courier's tables.
 pub(super) struct CourierStore {
@@ -54,6 +57,11 @@ impl CourierStore {
         self.db.migrate(migrations::MIGRATIONS)
     }
 
+    /// The bytes of all that is stored.
+    pub(super) fn bytes(&self) -> u64 {
+        self.db.bytes()
+    }
+
     pub(super) fn state<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, Fault> {
         self.db.state(name)
     }
@@ -90,7 +98,12 @@ impl CourierStore {
 
     /// When the first of those that have ended did.
     pub(super) fn first_end(&self) -> Result<Option<UnixMillis>, Fault> {
-        Ok(self.db.first(sql::FIRST_END, Vec::new())?.and_then(|row| row.0))
+        let mut first = None;
+        for state in [DeliveryState::Delivered, DeliveryState::Exhausted] {
+            let end = self.db.first(sql::FIRST_END, vec![state.name().into()])?.and_then(|row| row.0);
+            first = [first, end].into_iter().flatten().min();
+        }
+        Ok(first)
     }
 
     pub(super) fn message(&self, event: EventId) -> Result<Option<String>, Fault> {
@@ -106,6 +119,10 @@ impl CourierStore {
     ) -> Result<(), Fault> {
         let id = event.to_string();
         self.db.run(sql::DELIVERY_BEGIN, vec![millis_value(lost), id.as_str().into()])?;
+        if number > ATTEMPTS_KEPT {
+            let upto = number_value(number.saturating_sub(ATTEMPTS_KEPT))?;
+            self.db.run(sql::ATTEMPTS_FORGET, vec![id.as_str().into(), upto])?;
+        }
         self.db.run(sql::ATTEMPT_PUT, vec![id.into(), number_value(number)?, millis_value(now)])
     }
 
@@ -144,15 +161,20 @@ impl CourierStore {
         Ok(true)
     }
 
-    /// Has a delivery sent at once that waits for its next attempt.
+    /// Has a delivery sent from now on that waits for its next attempt.
     pub(super) fn hasten(&self, event: EventId, now: UnixMillis) -> Result<(), Fault> {
         self.db.run(sql::DELIVERY_HASTEN, vec![millis_value(now), event.to_string().into()])
     }
 
-    /// Exhausted deliveries after an id, from another on, the oldest first.
-    pub(super) fn exhausted(&self, after: &str, from: EventId, limit: usize) -> Result<Vec<EventId>, Fault> {
-        let bind = vec![after.into(), from.to_string().into(), number_value(limit)?];
-        Ok(self.db.rows(sql::EXHAUSTED_AFTER, bind)?.into_iter().map(|row| row.event).collect())
+    /// Exhausted deliveries of a demand, the oldest first.
+    pub(super) fn exhausted(&self, of: &Redelivery, limit: usize) -> Result<Vec<EventId>, Fault> {
+        let bind = vec![of.from.as_str().into(), millis_value(of.asked_at), number_value(limit)?];
+        Ok(self.db.rows(sql::EXHAUSTED_FROM, bind)?.into_iter().map(|row| row.event).collect())
+    }
+
+    /// How many exhausted deliveries there are from an id on.
+    pub(super) fn count_exhausted(&self, from: &str) -> Result<u64, Fault> {
+        Ok(self.db.first(sql::EXHAUSTED_COUNT, vec![from.into()])?.map_or(0, |row| row.count))
     }
 
     pub(super) fn before(&self, id: &str, limit: usize) -> Result<Vec<DeliverySummary>, Fault> {
@@ -173,15 +195,20 @@ impl CourierStore {
         Ok(self.db.first(sql::WAITING_COUNT, Vec::new())?.map_or(0, |row| row.count))
     }
 
-    /// Deliveries that ended before a time.
-    pub(super) fn ended_before(&self, at: UnixMillis, limit: usize) -> Result<Vec<EventId>, Fault> {
-        let rows = self.db.rows(sql::ENDED_BEFORE, vec![millis_value(at), number_value(limit)?])?;
-        Ok(rows.into_iter().map(|row| row.event).collect())
+    /// Deliveries that ended in a state before a time.
+    pub(super) fn ended_before(
+        &self,
+        state: DeliveryState,
+        at: UnixMillis,
+        limit: usize,
+    ) -> Result<Vec<EventId>, Fault> {
+        let bind = vec![state.name().into(), millis_value(at), number_value(limit)?];
+        Ok(self.db.rows(sql::ENDED_BEFORE, bind)?.into_iter().map(|row| row.event).collect())
     }
 
-    /// Deliveries that wait, of events before one.
-    pub(super) fn waiting_before(&self, event: EventId, limit: usize) -> Result<Vec<EventId>, Fault> {
-        let rows = self.db.rows(sql::WAITING_BEFORE, vec![event.to_string().into(), number_value(limit)?])?;
+    /// Deliveries that wait, and have been due since before a time.
+    pub(super) fn due_before(&self, at: UnixMillis, limit: usize) -> Result<Vec<EventId>, Fault> {
+        let rows = self.db.rows(sql::DUE_BEFORE, vec![millis_value(at), number_value(limit)?])?;
         Ok(rows.into_iter().map(|row| row.event).collect())
     }
 

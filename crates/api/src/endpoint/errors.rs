@@ -72,7 +72,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::WebhookRedeliver
         | Endpoint::DeliveryRead
         | Endpoint::DeliveryRedeliver => vec![E::NotFound, E::EnvironmentMismatch],
-        Endpoint::WebhookTest => vec![E::NotFound, E::EnvironmentMismatch, E::NotInTier],
+        Endpoint::WebhookTest => vec![E::NotFound, E::EnvironmentMismatch, E::NotInTier, E::RateLimited],
         Endpoint::DeliveryList => vec![E::NotFound, E::EnvironmentMismatch, E::InvalidRequest],
         Endpoint::Verifications | Endpoint::TenantList | Endpoint::AuditLog => vec![E::InvalidRequest],
         Endpoint::Settlement

@@ -20,7 +20,8 @@ pub struct CourierEnvelope {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CourierMessage {
-    /// Deliver these events, in their order. One that is known changes nothing. [`CourierReply::Taken`].
+    /// Deliver these events, in their order. One that is known changes nothing. [`CourierReply::Taken`]; of a test event
+    /// [`CourierReply::TooMany`] too.
     Accept(Vec<CourierItem>),
     /// List deliveries, the newest first. [`CourierReply::Page`].
     List(DeliveriesQuery),
@@ -34,7 +35,7 @@ pub enum CourierMessage {
         /// The event.
         event: EventId,
     },
-    /// Send all events again that were not delivered, from a time on. [`CourierReply::Redelivered`].
+    /// Send all events again that were not delivered, from a time on: the alarm does so. [`CourierReply::Redelivered`].
     RedeliverSince {
         /// Events of this time and later.
         since: UnixMillis,
@@ -94,6 +95,11 @@ pub enum CourierReply {
     Delivery(Option<DeliveryRecord>),
     /// So many events are sent again.
     Redelivered(u64),
+    /// Nothing is stored: there were too many test events.
+    TooMany {
+        /// After how many seconds there may be more.
+        after_s: u64,
+    },
     /// Nothing is stored any more.
     Erased,
     /// The message was not carried out; the code of the fault ([`crate::error::ErrorCode`]), for the log.
@@ -148,6 +154,7 @@ mod tests {
             "\"taken\"".to_owned(),
             "\"erased\"".to_owned(),
             "{\"redelivered\":3}".to_owned(),
+            "{\"too_many\":{\"after_s\":60}}".to_owned(),
             "{\"failed\":\"INTERNAL\"}".to_owned(),
             "{\"delivery\":null}".to_owned(),
             format!("{{\"delivery\":{{\"summary\":{summary},\"attempts\":[{attempt}]}}}}"),

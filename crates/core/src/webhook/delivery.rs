@@ -6,10 +6,12 @@ use serde_json::value::RawValue;
 use x402_chain::id::EventId;
 use x402_chain::time::UnixMillis;
 
-/// How long a delivery is kept after its end, and how long one waits at most.
+/// How long a delivery is kept after its end at most, and for how long one that may be sent waits.
 pub const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
 /// The most deliveries of an endpoint that wait; what comes beyond them is exhausted at once.
 pub const WAITING_MAX: u64 = 100_000;
+/// The attempts of a delivery that are kept, the newest: each redelivery brings more.
+pub const ATTEMPTS_KEPT: u64 = 100;
 /// The bytes of an answer that are kept.
 pub const HEAD_BYTES: usize = 512;
 
