@@ -177,7 +177,7 @@ pub(crate) async fn load_tenant(
             statement(db, sql::KEYS_IN_FORCE, &[BoundValue::Text(&id), BoundValue::Text(name), BoundValue::Ms(now())])?,
             statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
             statement(db, sql::DEFAULTS_OF, &of_tenant)?,
-            statement(db, sql::ENDPOINTS_IN_FORCE, &in_environment)?,
+            statement(db, sql::ENDPOINTS_OF_TENANT, &in_environment)?,
         ],
     )
     .await?;
@@ -189,7 +189,7 @@ pub(crate) async fn load_tenant(
     let defaults = rows_of(sql::DEFAULTS_OF, defaults)?;
     let recipients = rows_of(sql::RECIPIENTS_IN_FORCE, recipients)?;
     let recipients = recipients.into_iter().map(|row| recipient_of(row, environment, &defaults)).collect();
-    let webhooks = rows_of(sql::ENDPOINTS_IN_FORCE, endpoints)?;
+    let webhooks = rows_of(sql::ENDPOINTS_OF_TENANT, endpoints)?;
     Ok(Some(row.tenant(environment, keys, recipients, webhooks)))
 }
 

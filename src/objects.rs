@@ -8,3 +8,4 @@ mod settler;
 mod sqlite;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod state;
+mod turns;

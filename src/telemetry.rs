@@ -79,6 +79,9 @@ kinds! {
     CourierFailed Error "a message to a courier failed" "A webhook endpoint's object did not carry a message out.";
     CourierAlarmFailed Error "an alarm of a courier failed" "Webhooks of one endpoint wait; it comes back.";
     CouriersBehind Error "couriers took no events" "Webhooks of one tenant wait in its ledger; they are sent again.";
+    WebhookUnread Error "an event that waits for a courier cannot be read" "It is left out: those behind it go on.";
+    WebhooksDropped Error "events for a courier were dropped" "More waits for one webhook endpoint than a ledger keeps.";
+    EndpointsNotLoaded Error "webhook endpoints could not be loaded" "They get what happens meanwhile once they are.";
     MonthArchived Info "a month is archived" "Its records are in the archive, and its object is empty.";
     RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";

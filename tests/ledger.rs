@@ -68,7 +68,7 @@ fn tenant() -> Tenant {
         limits: OwnLimits { per_minute: Some(1_000), per_hour: Some(100_000), per_month: Some(10) },
         sanctions: SanctionsPolicy::Refuse,
         explain: false,
-        webhooks: Vec::new(),
+        webhooks: Some(Vec::new()),
         recipients: vec![Recipient {
             address: evm(3),
             default_for: vec!["base".to_owned()],

@@ -97,7 +97,7 @@ fn tenant(number: usize) -> Tenant {
         limits: OwnLimits::default(),
         sanctions: SanctionsPolicy::Refuse,
         explain: false,
-        webhooks: Vec::new(),
+        webhooks: Some(Vec::new()),
         recipients: vec![Recipient {
             address: recipient(number),
             default_for: vec!["base".to_owned()],

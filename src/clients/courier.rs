@@ -26,6 +26,15 @@ pub(crate) async fn call_courier(
     endpoint: EndpointId,
     message: CourierMessage,
 ) -> Result<CourierReply, Fault> {
+    call_courier_within(namespace, endpoint, message, DEADLINE_MS).await
+}
+
+async fn call_courier_within(
+    namespace: &ObjectNamespace,
+    endpoint: EndpointId,
+    message: CourierMessage,
+    deadline_ms: u64,
+) -> Result<CourierReply, Fault> {
     let stub = namespace.get_by_name(&endpoint.to_string()).map_err(courier_unavailable)?;
     let body = serde_json::to_string(&CourierEnvelope { endpoint, message }).map_err(Fault::internal)?;
     let mut init = RequestInit::new();
@@ -33,7 +42,7 @@ pub(crate) async fn call_courier(
     let address = MessageHead::own(None).address("courier");
     let request = Request::new_with_init(&address, &init).map_err(courier_unavailable)?;
     let asked = async { stub.fetch_with_request(request).await?.text().await };
-    let deadline = Delay::from(Duration::from_millis(DEADLINE_MS));
+    let deadline = Delay::from(Duration::from_millis(deadline_ms));
     match select(pin!(asked), pin!(deadline)).await {
         Either::Left((Ok(text), _)) => match CourierReply::read(&text) {
             Ok(CourierReply::Failed(code)) => Err(courier_unavailable(format!("the courier failed: {code}"))),
@@ -41,7 +50,7 @@ pub(crate) async fn call_courier(
             Err(error) => Err(courier_unavailable(json_place(&error))),
         },
         Either::Left((Err(error), _)) => Err(courier_unavailable(error)),
-        Either::Right(_) => Err(courier_unavailable(format!("no answer in {DEADLINE_MS} ms"))),
+        Either::Right(_) => Err(courier_unavailable(format!("no answer in {deadline_ms} ms"))),
     }
 }
 
@@ -59,7 +68,20 @@ pub(crate) async fn hand_over(
     endpoint: EndpointId,
     items: Vec<CourierItem>,
 ) -> Result<(), Fault> {
-    match call_courier(namespace, endpoint, CourierMessage::Accept(items)).await? {
+    hand_over_within(namespace, endpoint, items, DEADLINE_MS).await
+}
+
+/// As [`hand_over`], with a deadline of its own.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`: they may be stored, or not; the same may be sent again.
+pub(crate) async fn hand_over_within(
+    namespace: &ObjectNamespace,
+    endpoint: EndpointId,
+    items: Vec<CourierItem>,
+    deadline_ms: u64,
+) -> Result<(), Fault> {
+    match call_courier_within(namespace, endpoint, CourierMessage::Accept(items), deadline_ms).await? {
         CourierReply::Taken => Ok(()),
         CourierReply::Page(_)
         | CourierReply::Delivery(_)

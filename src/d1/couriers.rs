@@ -41,5 +41,6 @@ pub(crate) async fn disable_endpoint(app: &App, id: EndpointId, reason: &str, no
 pub(crate) async fn subscriptions(db: &D1Database, of: &ArchiveOwner) -> Result<Vec<WebhookSubscription>, Fault> {
     let tenant = of.tenant.to_string();
     let bind = [BoundValue::Text(&tenant), BoundValue::Text(of.environment.name())];
-    all(db, sql::ENDPOINTS_IN_FORCE, &bind).await
+    let endpoints = all(db, sql::ENDPOINTS_OF_TENANT, &bind).await?;
+    Ok(endpoints.into_iter().filter(|one| one.disabled_at.is_none()).collect())
 }

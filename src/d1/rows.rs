@@ -96,7 +96,7 @@ impl TenantRow {
             region: self.region,
             recipients,
             keys,
-            webhooks,
+            webhooks: Some(webhooks),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod alarm;
+mod endpoints;
 mod erase;
 mod finality;
 mod finality_blocks;
@@ -23,6 +24,7 @@ pub mod sql;
 mod store;
 mod streams;
 mod verify;
+mod waiting;
 
 use crate::app;
 use crate::app::db;
@@ -30,9 +32,11 @@ use crate::d1;
 use crate::objects::alarm::Working;
 use crate::request::fault_reply;
 use crate::response::object_response;
+use hear::HandingOver;
 use reply::LedgerOutput;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
 use store::LedgerStore;
 use worker::{DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, durable_object};
 use x402_api::headers;
@@ -50,6 +54,7 @@ use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
 use x402_core::tenancy::tenant::Tenant;
+use x402_core::webhook::subscription::follow;
 
 /// What the object keeps in memory; storage holds all of it too.
 struct LedgerState {
@@ -120,7 +125,9 @@ pub struct TenantLedger {
     alarm_at: Cell<Option<UnixMillis>>,
     opened: Cell<bool>,
     /// Work that has awaited something, and may store what it had read before.
-    working: Working,
+    working: Rc<Working>,
+    /// What Couriers are being sent.
+    handing_over: Rc<HandingOver>,
     /// Whether this life of the object has tried again to read what was parked of the outbox.
     parked_returned: Cell<bool>,
     /// The last entry of the outbox that was looked at, or its front.
@@ -136,9 +143,21 @@ impl DurableObject for TenantLedger {
         let (memory, alarm_at) = (RefCell::new(None), Cell::new(None));
         let (opened, parked_returned, purge) = (Cell::new(false), Cell::new(false), RefCell::default());
         let outbox_after = Cell::new(FRONT);
-        let working = Working::default();
+        let (working, handing_over) = (Rc::default(), Rc::default());
         let streams_woken = Cell::new(false);
-        Self { state, env, memory, alarm_at, opened, working, parked_returned, outbox_after, purge, streams_woken }
+        Self {
+            state,
+            env,
+            memory,
+            alarm_at,
+            opened,
+            working,
+            handing_over,
+            parked_returned,
+            outbox_after,
+            purge,
+            streams_woken,
+        }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -291,23 +310,25 @@ impl TenantLedger {
         };
         let loaded = self.state.block_concurrency_while(loading).await.map_err(tenant_unavailable)?;
         match loaded.map_err(tenant_unavailable_because)? {
-            Some(tenant) => self.take_tenant_copy(tenant, now).map(|()| true),
+            Some(tenant) => self.take_tenant_copy(tenant, now).map(|_| true),
             None => Ok(false),
         }
     }
 
-    /// Replaces its copy by one of a higher version.
-    fn take_tenant_copy(&self, tenant: Tenant, now: UnixMillis) -> Result<(), Fault> {
+    /// Replaces its copy by a newer one. Returns whether webhook endpoints have missed events until then.
+    fn take_tenant_copy(&self, mut tenant: Tenant, now: UnixMillis) -> Result<bool, Fault> {
         let mut memory = self.memory.borrow_mut();
         let store = self.store();
         match memory.as_mut() {
-            Some(memory) if memory.tenant.version >= tenant.version => {}
+            Some(memory) if !memory.tenant.is_older_than(&tenant) => {}
             Some(memory) => {
-                store.atomically(|| store.put_tenant(&tenant))?;
+                let (tenant, has_missed) = endpoints::put_copy(&store, &memory.tenant, tenant, now)?;
                 memory.tenant = tenant;
+                return Ok(has_missed);
             }
             None => {
                 let admission = Admission::new(now);
+                tenant.webhooks = tenant.webhooks.map(|loaded| follow(loaded, &[]).0);
                 store.atomically(|| {
                     store.put_tenant(&tenant)?;
                     store.put_admission(&admission)
@@ -315,11 +336,12 @@ impl TenantLedger {
                 *memory = Some(LedgerState::new(tenant, admission));
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<LedgerOutput, Fault> {
-        if self.memory.borrow().as_ref().is_some_and(|memory| memory.tenant.version >= version) {
+        let is_loaded = |tenant: &Tenant| tenant.version >= version && tenant.webhooks.is_some();
+        if self.memory.borrow().as_ref().is_some_and(|memory| is_loaded(&memory.tenant)) {
             return Ok(LedgerOutput::done());
         }
         let loaded = d1::load_tenant(&db(&self.env)?, envelope.tenant, envelope.environment).await;
@@ -329,7 +351,7 @@ impl TenantLedger {
         if tenant.version < version {
             return Err(tenant_unavailable("the directory holds an older version of the tenant"));
         }
-        self.take_tenant_copy(tenant, app::now())?;
+        self.take_newer_copy(tenant, app::now()).await?;
         Ok(LedgerOutput::done())
     }
 

@@ -143,7 +143,14 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
     all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);
     all.row(&[ledger::OUTBOX_SIZES, ledger::WEBHOOK_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
-    all.row(&[ledger::WEBHOOKS_GET], &[text("{}")], &[], &[]);
+    all.row(&[ledger::WEBHOOKS_NEXT], &[text("whe_01KB0000000000000000000000")], &[], &[]);
+    all.0.insert(ledger::WEBHOOKS_GET.name);
+    // Neither is an event that waits for a Courier.
+    for value in [text("{}"), text("?"), int(1), SqlValue::Null] {
+        assert!(ledger::WEBHOOKS_GET.read([value]).expect("a row").event.is_err());
+    }
+    let event = r#"{"id":"evt_01KB0000000000000000000000","kind":"of.later","subject":"x","body":{},"at":1}"#;
+    assert_eq!(ledger::WEBHOOKS_GET.read([text(event)]).expect("a row").event.expect("an event").kind, "of.later");
     // An entry that cannot be read is an error of its own, with its number: it holds no other up.
     for values in [[int(1), SqlValue::Blob(vec![1]), ver.clone()], [int(1), text("record"), SqlValue::Blob(vec![1])]] {
         let unread = ledger::OUTBOX_GET.read(values).expect("a number");
@@ -232,8 +239,9 @@ fn check_keys(all: &mut Checked) {
     let bad =
         [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
-    let own = [text("whe_01KB0000000000000000000000"), text(r#"["payment.*"]"#)];
-    all.row(&[directory::ENDPOINTS_IN_FORCE], &own, &[], &[("id", text(TENANT)), ("events", text("payment.*"))]);
+    let own = [text("whe_01KB0000000000000000000000"), text(r#"["payment.*"]"#), int(1), int(2)];
+    let bad = [("id", text(TENANT)), ("events", text("payment.*")), ("disabled_ms", int(-1)), ("active_ms", int(-1))];
+    all.row(&[directory::ENDPOINTS_OF_TENANT], &own, &["disabled_ms", "active_ms"], &bad);
 }
 
 /// The rows about recipients and about what a tenant shows of itself.

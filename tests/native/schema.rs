@@ -117,7 +117,7 @@ fn the_ledgers_statements_prepare_and_find_their_rows() {
     let erased = ["IDEMPOTENCY_ERASE", "IDENTIFIERS_ERASE", "PAYERS_ERASE", "RECORDS_ERASE"];
     let rows = ["GROUPS_ERASE", "WATCHES_ERASE", "PARKED_ERASE", "WEBHOOKS_ERASE"];
     // What waits for Couriers that are away: next to nothing.
-    let waiting = ["WEBHOOKS_ANY", "WEBHOOKS_FORGET"];
+    let waiting = ["WEBHOOKS_ANY"];
     check(&ledger_db(), state::ALL, &[]);
     check(&ledger_db(), ledger::ALL, &[own.as_slice(), &parked, &erased, &rows, &waiting].concat());
 }

@@ -175,11 +175,13 @@ test("an endpoint is made, listed, read, changed, paused, resumed and removed, a
   await worker.sql("UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = 'gone' WHERE id = ?", id);
   assert.equal((await call("GET", one(id))).body.webhook_endpoint.disabled_reason, "gone");
   assert.deepEqual(refusal(await call("PATCH", one(id), { status: "disabled" })), [422, "INVALID_REQUEST"]);
-  assert.equal((await patch({ description: "again" })).disabled_reason, "gone");
-  assert.deepEqual(copies(of.id).live, []);
+  const still = await patch({ description: "again" });
+  assert.equal(still.disabled_reason, "gone");
+  const since = { disabled_at: Date.parse(still.updated_at) };
+  assert.deepEqual(copies(of.id).live, [{ id, events: [], ...since }], "what has happened before is kept for it");
   const again = await patch({ status: "active" });
   assert.deepEqual([again.status, again.disabled_reason], ["active", null]);
-  assert.deepEqual(copies(of.id).live, [{ id, events: [] }]);
+  assert.deepEqual(copies(of.id).live, [{ id, events: [], ...since, active_at: Date.parse(again.updated_at) }]);
 
   const removed = await call("DELETE", one(id));
   assert.deepEqual([removed.status, removed.body.id], [200, id]);

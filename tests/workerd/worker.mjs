@@ -43,7 +43,7 @@ import { memories } from "./probe.js";
 import Inner, * as all from "./index.js";
 const Platform = Date;
 const real = () => Platform.now();
-let ahead = 0;
+let ahead = begun.ahead;
 globalThis.Date = class extends Platform {
   constructor(...given) {
     if (given.length) super(...given);
@@ -159,6 +159,7 @@ function clocked(Class) {
     constructor(state, env) {
       super(state, env);
       measure(state, env);
+      patchDb(env);
       this.own = { storage: state.storage, known: ahead };
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformAlarm) return;
@@ -206,7 +207,7 @@ function watched(target, methods, name) {
 }
 // What is to go wrong with the next call to an object whose body names it, or with all of them: the call is made at
 // once, slowly or not at all, and its answer is held until the test lets it go, or never comes.
-let fault = null;
+let fault = begun.fault;
 let held = null;
 // How many calls to ledgers have been answered, by what was asked.
 const asks = {};
@@ -262,7 +263,7 @@ function faultyStub(stub, context) {
 // What is to go wrong with statements and batches of the Worker's own D1 whose text holds \`names\`: before they run, or \`after\`
 // it, an error or a wait of \`slow\` ms, or, \`held\`, until the faults are set anew; once, or each time with \`stays\`; the
 // first \`skip\` of them run as they are.
-let dbFaults = [];
+let dbFaults = begun.dbFaults;
 let dbHeld = null;
 const sqlOf = new WeakMap();
 let isPatched = false;
@@ -412,22 +413,36 @@ export default {
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
  * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's; `inspect` its
  * inspector, which `heap` needs; `outbound` answers the Worker's requests to the outside; `email` narrows the binding that
- * sends mails; `ratelimits` are limits that the platform counts, which are absent otherwise.
+ * sends mails; `ratelimits` are limits that the platform counts, which are absent otherwise; `begun` is how far the clock is
+ * ahead, and what goes wrong from the first moment on.
  * @param {{
  *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean,
  *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
  *   email?: { allowed_sender_addresses?: string[] }, ratelimits?: Record<string, { namespace_id: string, simple: { limit: number, period: 10 | 60 } }>,
+ *   begun?: { ahead?: number, fault?: any, dbFaults?: any[] },
  * }} [wanted]
  */
 export async function startWorker(wanted = {}) {
-  const { vars = {}, bindings = true, state, build = "build", direct = false, inspect = false, outbound, email = {}, ratelimits } = wanted;
+  const {
+    vars = {},
+    bindings = true,
+    state,
+    build = "build",
+    direct = false,
+    inspect = false,
+    outbound,
+    email = {},
+    ratelimits,
+    begun = {},
+  } = wanted;
   const folder = join(ROOT, build);
+  const from = { ahead: 0, fault: null, dbFaults: [], ...begun };
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
     ...(direct
       ? []
       : [
-          { type: "ESModule", path: join(folder, "wrapper.js"), contents: WRAPPER },
+          { type: "ESModule", path: join(folder, "wrapper.js"), contents: `const begun = ${JSON.stringify(from)};\n${WRAPPER}` },
           { type: "ESModule", path: join(folder, "probe.js"), contents: PROBE },
         ]),
     { type: "ESModule", path: join(folder, "index.js"), contents: readFileSync(join(folder, "index.js"), "utf8") },

@@ -1,5 +1,6 @@
 //! Webhooks: how a message is signed, and when and in which order an endpoint gets it.
 
+pub mod backlog;
 pub mod breaker;
 pub mod changes;
 pub mod delivery;

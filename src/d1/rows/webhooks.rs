@@ -6,9 +6,10 @@ use x402_core::error::Fault;
 use x402_core::webhook::subscription::WebhookSubscription;
 
 impl FromRow for WebhookSubscription {
-    const COLUMNS: &'static [&'static str] = &["id", "events"];
+    const COLUMNS: &'static [&'static str] = &["id", "events", "disabled_ms", "active_ms"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { id: row.parse(EndpointId::parse)?, events: row.json()? })
+        let (id, events) = (row.parse(EndpointId::parse)?, row.json()?);
+        Ok(Self { id, events, disabled_at: row.get()?, active_at: row.get()? })
     }
 }

@@ -74,6 +74,8 @@ impl TenantLedger {
             self.parked_returned.set(true);
         }
         self.watch_new().await?;
+        self.load_endpoints(now).await?;
+        self.send_waiting()?;
         let shipped = self.ship(now).await?;
         if let Some(fault) = &shipped.refusing.first {
             event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(fault)]);
@@ -90,7 +92,7 @@ impl TenantLedger {
             true => Some(LEFT_AFTER_MS),
             false if is_refused => Some(AGAIN_AFTER_MS),
             false if self.has_unshipped()? => Some(SHIP_AFTER_MS),
-            false => store.has_webhooks()?.then_some(AGAIN_AFTER_MS),
+            false => self.has_waiting()?.then_some(AGAIN_AFTER_MS),
         };
         // Requests counted meanwhile: the next alarm may be far away, and nothing is awaited until it is set.
         self.write_rates(after)?;
@@ -109,6 +111,12 @@ impl TenantLedger {
             memory.note_written(admission, now);
             Ok(())
         })
+    }
+
+    /// Whether anything waits for Couriers.
+    fn has_waiting(&self) -> Result<bool, Fault> {
+        let store = self.store();
+        Ok(store.has_webhooks()? || !store.missed()?.is_empty())
     }
 
     fn has_unshipped(&self) -> Result<bool, Fault> {

@@ -1,127 +1,123 @@
-//! Hands events to the Couriers of the tenant's webhook endpoints. What one does not take waits in a table of its own, which
-//! holds up no record and nothing of the outbox; while something waits for a Courier, what is new for it waits behind that,
-//! so that it gets a payment's events in their order.
+//! Hands events to the Couriers of the tenant's webhook endpoints when they are shipped. What one does not take at once waits in
+//! a table of its own (`waiting.rs`), which holds up no record and nothing of the outbox. While something waits for a Courier,
+//! what is new for it waits behind that, so that it gets a payment's events in their order. For that the turns that ship, an
+//! alarm and lists, hand over one after the other.
 
 use super::TenantLedger;
 use super::shipment::{HeardEvent, Refusing};
 use super::store::LedgerStore;
 use crate::app::couriers;
-use crate::clients::courier::hand_over;
+use crate::clients::courier::hand_over_within;
+use crate::objects::turns::Turns;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::join_all;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use x402_chain::id::EndpointId;
 use x402_core::error::Fault;
 use x402_core::messages::courier::CourierItem;
-use x402_core::outbox::load::ShipmentLoad;
-use x402_core::records::events::EventCopy;
 use x402_core::webhook::subscription::WebhookSubscription;
 
-/// The most rows that are read for one message to a Courier.
-const ROWS_MAX: i64 = 100;
-/// The most messages to a Courier of what has waited, in one turn.
-const MESSAGES_MAX: usize = 20;
+/// The deadline of a Courier that is asked while a list may wait: it stores a batch in some 100 ms. All are asked side by side,
+/// and one for which something waits is not asked.
+const NEWS_MS: u64 = 1_000;
+/// After so many batches with a Courier that was late a turn asks no Courier any more.
+const LATE_MAX: u32 = 2;
 
-/// Whether an endpoint gets an event: not one of before it was made.
-fn wants(subscription: &WebhookSubscription, heard: &EventCopy) -> bool {
-    heard.id.created_at() >= subscription.id.created_at() && subscription.wants(&heard.kind)
+/// What is being handed over to Couriers.
+#[derive(Default)]
+pub(super) struct HandingOver {
+    /// Held from when a turn looks for what waits until it notes what it has shipped.
+    pub(super) turns: Turns,
+    /// How often something was noted as shipped.
+    pub(super) noted: Cell<u64>,
+    /// Endpoints that are being sent what waits for them.
+    pub(super) sending: RefCell<BTreeSet<EndpointId>>,
 }
 
 impl TenantLedger {
-    /// Sends what waits for Couriers, the oldest first. What one does not take, and what is left, stays: until the next turn
-    /// nothing else is sent to it.
-    pub(super) async fn send_waiting(
-        &self,
-        subscriptions: &[WebhookSubscription],
-        refusing: &mut Refusing,
-    ) -> Result<(), Fault> {
-        let store = self.store();
-        if !store.has_webhooks()? {
-            return Ok(());
-        }
-        let ids: Vec<EndpointId> = subscriptions.iter().map(|one| one.id).collect();
-        store.forget_webhooks_but(&ids)?;
-        for (endpoint, behind) in join_all(ids.into_iter().map(|id| self.send_waiting_to(id))).await {
-            match behind {
-                Ok(false) => {}
-                Ok(true) => _ = refusing.couriers.insert(endpoint),
-                Err(fault) => {
-                    event(TelemetryKind::CouriersBehind, &[TelemetryField::Cause(&fault)]);
-                    refusing.couriers.insert(endpoint);
-                }
-            }
-        }
-        Ok(())
+    /// The endpoints of the tenant.
+    pub(super) fn endpoints(&self) -> Result<Vec<WebhookSubscription>, Fault> {
+        self.with_state(|memory| Ok(memory.tenant.endpoints().to_vec()))
     }
 
-    /// Sends what waits for one Courier; whether some is left.
-    async fn send_waiting_to(&self, endpoint: EndpointId) -> (EndpointId, Result<bool, Fault>) {
-        let send = async {
-            let (store, couriers) = (self.store(), couriers(&self.env)?);
-            for _ in 0..MESSAGES_MAX {
-                let mut load = ShipmentLoad::default();
-                let sizes = store.webhook_sizes(endpoint, ROWS_MAX)?;
-                let Some(last) = sizes.into_iter().take_while(|size| load.accept(size.bytes)).last() else {
-                    return Ok(false);
-                };
-                let mut items = Vec::new();
-                for row in store.webhooks(endpoint, last.seq)? {
-                    items.push(CourierItem::from(EventCopy::read(&row.body)?));
-                }
-                hand_over(&couriers, endpoint, items).await?;
-                store.delete_webhooks(endpoint, last.seq)?;
-            }
-            Ok(true)
-        };
-        (endpoint, send.await)
-    }
-
-    /// Sends events to the Couriers that are to get them, unless something waits for these.
+    /// Sends events to the Couriers that are to get them, unless something waits for these. Returns the endpoints whose Couriers
+    /// have not taken theirs.
     pub(super) async fn send_heard(
         &self,
-        subscriptions: &[WebhookSubscription],
+        endpoints: &[WebhookSubscription],
         heard: &[HeardEvent],
         refusing: &mut Refusing,
-    ) -> Result<(), Fault> {
-        if subscriptions.is_empty() || heard.is_empty() {
-            return Ok(());
+    ) -> Result<BTreeSet<EndpointId>, Fault> {
+        let mut behind = BTreeSet::new();
+        if endpoints.is_empty() || heard.is_empty() {
+            return Ok(behind);
         }
-        let couriers = couriers(&self.env)?;
-        let asked = subscriptions.iter().filter(|one| !refusing.couriers.contains(&one.id));
-        let calls = asked.filter_map(|one| {
-            let wanted = heard.iter().filter(|each| wants(one, &each.event));
-            let items: Vec<CourierItem> = wanted.map(|each| CourierItem::from(each.event.clone())).collect();
+        let (store, couriers) = (self.store(), couriers(&self.env)?);
+        let (missed, is_any) = (store.missed()?, store.has_webhooks()?);
+        let mut calls = Vec::new();
+        for one in endpoints {
+            let items: Vec<CourierItem> = wanted(one, heard).map(|each| each.event.clone().into()).collect();
             if items.is_empty() {
-                return None;
+                continue;
             }
-            let call = hand_over(&couriers, one.id, items);
-            Some(async move { (one.id, call.await) })
-        });
+            let is_behind = refusing.couriers.contains(&one.id)
+                || refusing.late >= LATE_MAX
+                || missed.contains_key(&one.id)
+                || (is_any && !store.webhook_sizes(&one.id.to_string(), 1)?.is_empty());
+            if is_behind {
+                behind.insert(one.id);
+            } else {
+                let call = hand_over_within(&couriers, one.id, items, NEWS_MS);
+                calls.push(async move { (one.id, call.await) });
+            }
+        }
+        let mut is_late = false;
         for (endpoint, taken) in join_all(calls).await {
             if let Err(fault) = taken {
                 event(TelemetryKind::CouriersBehind, &[TelemetryField::Cause(&fault)]);
                 refusing.couriers.insert(endpoint);
+                behind.insert(endpoint);
+                is_late = true;
             }
         }
-        Ok(())
+        refusing.late = refusing.late.saturating_add(u32::from(is_late));
+        Ok(behind)
     }
 }
 
-/// Stores what Couriers have not taken of events that count as shipped.
-pub(super) fn keep_unheard<'a>(
+/// The events that an endpoint gets.
+fn wanted<'a>(one: &'a WebhookSubscription, heard: &'a [HeardEvent]) -> impl Iterator<Item = &'a HeardEvent> {
+    heard.iter().filter(|each| one.hears(each.event.id, &each.event.kind))
+}
+
+/// Stores what Couriers have not taken of events that count as shipped, as far as there is room; whether any was stored.
+pub(super) fn keep_unheard(
     store: &LedgerStore,
-    subscriptions: &[WebhookSubscription],
-    couriers: &BTreeSet<EndpointId>,
-    shipped: impl Iterator<Item = &'a HeardEvent>,
-) -> Result<(), Fault> {
-    if couriers.is_empty() {
-        return Ok(());
+    endpoints: &[WebhookSubscription],
+    behind: &BTreeSet<EndpointId>,
+    shipped: &[HeardEvent],
+) -> Result<bool, Fault> {
+    if behind.is_empty() {
+        return Ok(false);
     }
-    for each in shipped {
-        let behind = subscriptions.iter().filter(|one| couriers.contains(&one.id) && wants(one, &each.event));
-        for one in behind {
-            store.put_webhook(one.id, &serde_json::to_string(&each.event).map_err(Fault::internal)?)?;
+    let before = store.backlog()?;
+    let (mut backlog, mut dropped) = (before.clone(), 0_usize);
+    for one in endpoints.iter().filter(|one| behind.contains(&one.id)) {
+        for each in wanted(one, shipped) {
+            let text = serde_json::to_string(&each.event).map_err(Fault::internal)?;
+            if backlog.add(one.id, text.len()) {
+                store.put_webhook(one.id, &text)?;
+            } else {
+                dropped = dropped.saturating_add(1);
+            }
         }
     }
-    Ok(())
+    if dropped > 0 {
+        event(TelemetryKind::WebhooksDropped, &[TelemetryField::Done(dropped)]);
+    }
+    if backlog != before {
+        store.put_backlog(&backlog)?;
+    }
+    Ok(backlog != before)
 }

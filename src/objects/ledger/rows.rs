@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use x402_chain::id::{ClaimId, SettlementId, VerificationId};
 use x402_core::error::Fault;
 use x402_core::outbox::{OutboxEntry, StoredRecord};
+use x402_core::records::events::EventCopy;
 use x402_core::settlement::payment::{PaymentRecord, SettlementRecord};
 use x402_core::tenancy::admission::IdempotencyRecord;
 use x402_core::verification::claims::{BoundReference, ClaimUnit, HeldClaim, PriorClaim};
@@ -288,17 +289,31 @@ impl FromRow for OutboxSize {
     }
 }
 
+/// An endpoint for which events wait.
+pub struct WaitingEndpoint {
+    /// `whe_…`.
+    pub endpoint: String,
+}
+
+impl FromRow for WaitingEndpoint {
+    const COLUMNS: &'static [&'static str] = &["endpoint"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { endpoint: row.get()? })
+    }
+}
+
 /// An event that waits for a Courier.
 pub struct WaitingWebhook {
-    /// The event, JSON.
-    pub body: String,
+    /// The event. One that this build cannot read must not keep those after it from being sent.
+    pub event: Result<EventCopy, Fault>,
 }
 
 impl FromRow for WaitingWebhook {
     const COLUMNS: &'static [&'static str] = &["body"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { body: row.get()? })
+        Ok(Self { event: row.get::<String>().and_then(|body| EventCopy::read(&body)) })
     }
 }
 

@@ -4,7 +4,11 @@
 use super::TenantLedger;
 use super::hear::keep_unheard;
 use super::reply::LedgerOutput;
-use super::shipment::{Batch, EventSource, LoadedRecords, Refusing, load_outbox, load_records};
+use super::shipment::{
+    Batch, EventSource, HeardEvent, LoadedEntries, LoadedRecords, ROWS_READ_MAX, Refusing, load_outbox, load_records,
+};
+use super::store::LedgerStore;
+use crate::app;
 use crate::app::{db, records};
 use crate::clients::records::RecordsClient;
 use crate::d1;
@@ -12,7 +16,7 @@ use crate::d1::Shipment;
 use crate::objects::alarm::PacedWork;
 use futures_util::future::{Either, select};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 use worker::Delay;
@@ -21,10 +25,9 @@ use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::records::RecordsBatch;
 use x402_core::outbox::OutboxEntry;
-use x402_core::outbox::walk::OutboxWalk;
+use x402_core::outbox::walk::{FRONT, OutboxWalk};
 use x402_core::records::archive::ArchiveOwner;
 use x402_core::tenancy::admission::{Admission, ClosedPeriod};
-use x402_core::webhook::subscription::WebhookSubscription;
 
 /// The most batches in one alarm: 20 × 100 = 2,000 records of the usual 4 KiB.
 const BATCHES_MAX: usize = 20;
@@ -90,6 +93,73 @@ fn add_usage(shipment: &mut Shipment, shipped: &mut ShippedState, admission: &Ad
     is_cut
 }
 
+/// What was loaded for one batch.
+struct Loaded {
+    records: LoadedRecords,
+    /// The entry of the outbox after which its entries come.
+    after: i64,
+    outbox: LoadedEntries,
+    /// How often something had been noted as shipped by then.
+    noted: u64,
+}
+
+impl Loaded {
+    /// Whether an entry is taken by all that it goes to.
+    fn is_taken(&self, seq: i64, refusing: &Refusing) -> bool {
+        self.outbox.entries.iter().any(|(own, to)| *own == seq && !refusing.holds_up(to))
+    }
+
+    /// The entries from its first one on that no other turn has noted as shipped.
+    fn entries_left(&self, store: &LedgerStore) -> Result<BTreeSet<i64>, Fault> {
+        Ok(store.outbox_sizes(self.after, ROWS_READ_MAX)?.into_iter().map(|size| size.seq).collect())
+    }
+}
+
+/// Clears the entries of the outbox that are shipped, and parks those that cannot be read.
+fn note_entries(store: &LedgerStore, loaded: &Loaded, refusing: &Refusing, now: UnixMillis) -> Result<(), Fault> {
+    let LoadedEntries { entries, last, unread, .. } = &loaded.outbox;
+    for seq in unread {
+        store.park_outbox(*seq, now)?;
+    }
+    match last {
+        Some(last) if !entries.iter().any(|(_, to)| refusing.holds_up(to)) => {
+            store.clear_outbox((loaded.after, *last))?;
+        }
+        _ => {
+            let taken = entries.iter().filter(|(_, to)| !refusing.holds_up(to)).map(|(seq, _)| seq);
+            for seq in taken.chain(unread) {
+                store.clear_outbox((seq.saturating_sub(1), *seq))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Notes up to which record all are shipped. Those of an earlier month that are not wait in the outbox.
+fn note_records(
+    store: &LedgerStore,
+    ids: &[VerificationId],
+    (shipped, stored): (&mut ShippedState, &str),
+    (refusing, current): (&Refusing, Period),
+) -> Result<(), Fault> {
+    for id in ids {
+        let month = Period::of(id.created_at());
+        let is_refused = refusing.at.months.contains(&month);
+        if is_refused && month >= current {
+            break;
+        }
+        let text = id.to_string();
+        if is_refused && text.as_str() > stored {
+            store.put_outbox(&OutboxEntry::Record(*id))?;
+        }
+        shipped.record = text;
+    }
+    if stored > shipped.record.as_str() {
+        stored.clone_into(&mut shipped.record);
+    }
+    Ok(())
+}
+
 impl TenantLedger {
     /// Ships all that is due, within bounds. What one month, or the directory, does not take holds up nothing else.
     ///
@@ -97,15 +167,18 @@ impl TenantLedger {
     /// Those of the ledger's own storage.
     pub(super) async fn ship(&self, now: UnixMillis) -> Result<Shipping, Fault> {
         let (mut work, mut refusing) = (PacedWork::begin(), Refusing::default());
-        let subscriptions = self.with_state(|memory| Ok(memory.tenant.webhooks.clone()))?;
-        self.send_waiting(&subscriptions, &mut refusing).await?;
-        let mut walk = OutboxWalk::begin(self.outbox_after.get());
+        // What is refused is left behind, and what comes after it goes on. Where it is not refused any more, it comes first: a
+        // payment's later event must not overtake it on the way to a Courier.
+        let mut walk = OutboxWalk::begin(FRONT);
         let (mut left, mut is_taken) = (true, false);
-        for _ in 0..BATCHES_MAX {
-            let batch = self.ship_batch((now, &subscriptions), &mut refusing, &mut walk).await?;
+        for number in 0..BATCHES_MAX {
+            let batch = self.ship_batch(now, &mut refusing, &mut walk).await?;
             (left, is_taken) = (batch.left, is_taken || batch.is_taken);
             if !left {
                 break;
+            }
+            if number == 0 && refusing.first.is_some() && self.outbox_after.get() > walk.after() {
+                walk = OutboxWalk::begin(self.outbox_after.get());
             }
             work.pause_if_due().await;
         }
@@ -116,7 +189,7 @@ impl TenantLedger {
     /// Ships one batch.
     async fn ship_batch(
         &self,
-        (now, subscriptions): (UnixMillis, &[WebhookSubscription]),
+        now: UnixMillis,
         refusing: &mut Refusing,
         walk: &mut OutboxWalk,
     ) -> Result<ShippedBatch, Fault> {
@@ -125,67 +198,74 @@ impl TenantLedger {
         let mut shipped = before.clone();
         let (tenant, environment, admission) =
             self.with_state(|memory| Ok((memory.tenant.id, memory.tenant.environment, memory.admission.clone())))?;
-        let mut batch = Batch::new(Shipment::new(tenant, environment, now), !subscriptions.is_empty());
+        let (is_heard, noted) = (!self.endpoints()?.is_empty(), self.handing_over.noted.get());
+        let mut batch = Batch::new(Shipment::new(tenant, environment, now), is_heard);
         let current = Period::of(now);
         // The records of the month that goes on wait in their order.
         let waits = refusing.at.months.contains(&current);
         let new = if waits { LoadedRecords::default() } else { load_records(&store, &before.record, &mut batch)? };
         let after = walk.after();
-        let loaded = load_outbox(&store, after, refusing, &mut batch)?;
+        let outbox = load_outbox(&store, after, refusing, &mut batch)?;
         let Batch { directory: mut shipment, months, heard, .. } = batch;
         let more_keys = !refusing.at.directory && add_usage(&mut shipment, &mut shipped, &admission);
-        walk.step(loaded.last, loaded.is_end);
-        if shipment.is_empty() && months.is_empty() && loaded.last.is_none() {
+        let loaded = Loaded { records: new, after, outbox, noted };
+        if shipment.is_empty() && months.is_empty() && loaded.outbox.last.is_none() {
+            walk.step(loaded.outbox.last, loaded.outbox.is_end);
             return Ok(ShippedBatch { left: !walk.is_over(), is_taken: false });
         }
         let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
-        self.send_heard(subscriptions, &heard, refusing).await?;
+        let turn = self.handing_over.turns.take().await;
+        let endpoints = self.endpoints()?;
+        if !is_heard && !endpoints.is_empty() {
+            // An endpoint was made meanwhile: the batch is loaded again, with its events.
+            return Ok(ShippedBatch { left: true, is_taken });
+        }
+        walk.step(loaded.outbox.last, loaded.outbox.is_end);
+        // Another turn may have shipped the same, and more, meanwhile.
+        let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
+        let heard = self.shipped_now(heard, &loaded, (&stored, refusing))?;
+        let behind = self.send_heard(&endpoints, &heard, refusing).await?;
         if refusing.at.directory {
             shipped = before.clone();
         }
-        store.atomically(|| {
-            for seq in &loaded.unread {
-                store.park_outbox(*seq, now)?;
+        let is_kept = store.atomically(|| {
+            note_entries(&store, &loaded, refusing, now)?;
+            note_records(&store, &loaded.records.ids, (&mut shipped, &stored.record), (refusing, current))?;
+            if shipped != before {
+                store.put_state("shipped", &shipped)?;
             }
-            match loaded.last {
-                Some(last) if !loaded.entries.iter().any(|(_, to)| refusing.holds_up(to)) => {
-                    store.clear_outbox((after, last))?;
-                }
-                _ => {
-                    let taken = loaded.entries.iter().filter(|(_, to)| !refusing.holds_up(to)).map(|(seq, _)| seq);
-                    for seq in taken.chain(&loaded.unread) {
-                        store.clear_outbox((seq.saturating_sub(1), *seq))?;
-                    }
-                }
-            }
-            let cleared = |seq| loaded.entries.iter().any(|(own, to)| *own == seq && !refusing.holds_up(to));
-            // Another call may have shipped the same, and more, meanwhile.
-            let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
-            for id in &new.ids {
-                let month = Period::of(id.created_at());
-                let is_refused = refusing.at.months.contains(&month);
-                if is_refused && month >= current {
-                    break;
-                }
-                let text = id.to_string();
-                // Those of an earlier month wait in the outbox.
-                if is_refused && text > stored.record {
-                    store.put_outbox(&OutboxEntry::Record(*id))?;
-                }
-                shipped.record = text;
-            }
-            let noted = |id: VerificationId| id.to_string() <= shipped.record;
-            let of_shipped = heard.iter().filter(|each| match each.source {
-                EventSource::Record(id) => noted(id),
-                EventSource::Entry(seq) => cleared(seq),
-            });
-            keep_unheard(&store, subscriptions, &refusing.couriers, of_shipped)?;
-            shipped.record = shipped.record.clone().max(stored.record);
-            if shipped == before { Ok(()) } else { store.put_state("shipped", &shipped) }
+            keep_unheard(&store, &endpoints, &behind, &heard)
         })?;
-        let more_records = new.more && !refusing.at.months.contains(&current);
+        self.handing_over.noted.set(self.handing_over.noted.get().saturating_add(1));
+        drop(turn);
+        if is_kept {
+            self.wake_soon(app::now()).await;
+        }
+        let more_records = loaded.records.more && !refusing.at.months.contains(&current);
         let left = more_records || !walk.is_over() || (more_keys && !refusing.at.directory);
         Ok(ShippedBatch { left, is_taken })
+    }
+
+    /// Of the events of a batch those that count as shipped now: their months have taken them, and no other turn has noted
+    /// them meanwhile.
+    fn shipped_now(
+        &self,
+        heard: Vec<HeardEvent>,
+        loaded: &Loaded,
+        (stored, refusing): (&ShippedState, &Refusing),
+    ) -> Result<Vec<HeardEvent>, Fault> {
+        let is_alone = self.handing_over.noted.get() == loaded.noted;
+        let left: BTreeSet<i64> = match is_alone || heard.is_empty() {
+            true => BTreeSet::new(),
+            false => loaded.entries_left(&self.store())?,
+        };
+        let is_shipped = |each: &HeardEvent| match each.source {
+            EventSource::Record(id) => {
+                id.to_string() > stored.record && !refusing.at.months.contains(&Period::of(id.created_at()))
+            }
+            EventSource::Entry(seq) => loaded.is_taken(seq, refusing) && (is_alone || left.contains(&seq)),
+        };
+        Ok(heard.into_iter().filter(is_shipped).collect())
     }
 
     /// Sends a batch to where it goes; returns whether anything was taken.
@@ -240,6 +320,7 @@ impl TenantLedger {
             Ok(())
         })?;
         self.begin_watching()?;
+        self.load_endpoints(now).await?;
         let Shipping { left, refusing, .. } = self.ship(now).await?;
         let is_refused = match wanted {
             Flushed::Records => !refusing.at.months.is_empty(),

@@ -19,7 +19,7 @@ use x402_core::settlement::payment::SettlementRecord;
 use x402_core::verification::answer::VerificationAnswer;
 
 /// The most rows read for one batch, as many as a batch holds.
-const ROWS_READ_MAX: i64 = 100;
+pub(super) const ROWS_READ_MAX: i64 = 100;
 
 /// What is shipped in one batch.
 pub(super) struct Batch {
@@ -171,6 +171,8 @@ pub(super) struct Refusing {
     pub(super) at: Destinations,
     /// Couriers: what is for them waits elsewhere, and holds nothing up.
     pub(super) couriers: BTreeSet<EndpointId>,
+    /// In how many batches Couriers have taken nothing.
+    pub(super) late: u32,
     pub(super) first: Option<Fault>,
 }
 

@@ -4,7 +4,7 @@
 
 use super::rows::{
     ClaimText, CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow,
-    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingWebhook, WatchGroup, WatchedRow,
+    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingEndpoint, WaitingWebhook, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -223,6 +223,7 @@ statements! {
     WEBHOOKS_GET: WaitingWebhook = "SELECT body FROM webhooks_waiting WHERE endpoint = ? AND seq <= ? ORDER BY seq";
     /// Binds an endpoint and a seq: the Courier has those up to it.
     WEBHOOKS_DELETE: () = "DELETE FROM webhooks_waiting WHERE endpoint = ? AND seq <= ?";
-    /// Binds a JSON list of endpoints: what waits for others goes.
-    WEBHOOKS_FORGET: () = "DELETE FROM webhooks_waiting WHERE endpoint NOT IN (SELECT value FROM json_each(?))";
+    /// Binds an endpoint; returns the next one for which something waits.
+    WEBHOOKS_NEXT: WaitingEndpoint =
+        "SELECT endpoint FROM webhooks_waiting WHERE endpoint > ? ORDER BY endpoint LIMIT 1";
 }

@@ -105,7 +105,7 @@ impl TenantLedger {
         let db = db(&self.env)?;
         d1::register_first_use(&db, id, environment, address, now).await?;
         let tenant = d1::load_tenant(&db, id, environment).await?;
-        self.take_tenant_copy(tenant.ok_or_else(|| Fault::internal("a tenant has no row in the directory"))?, now)
+        self.take_newer_copy(tenant.ok_or_else(|| Fault::internal("a tenant has no row in the directory"))?, now).await
     }
 }
 

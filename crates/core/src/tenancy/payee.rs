@@ -97,7 +97,7 @@ mod tests {
             limits: OwnLimits::default(),
             sanctions: SanctionsPolicy::Refuse,
             explain: false,
-            webhooks: Vec::new(),
+            webhooks: Some(Vec::new()),
             recipients: vec![Recipient {
                 address: address(OWN),
                 default_for: Vec::new(),

@@ -192,12 +192,26 @@ pub struct Tenant {
     pub recipients: Vec<Recipient>,
     /// The keys that are not revoked.
     pub keys: Vec<ApiKey>,
-    /// The webhook endpoints that get events; those that are paused keep them until they are resumed.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub webhooks: Vec<WebhookSubscription>,
+    /// The webhook endpoints, those that are disabled too. `None`: a build that knows none has stored the copy, and they are
+    /// to be loaded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhooks: Option<Vec<WebhookSubscription>>,
 }
 
 impl Tenant {
+    /// The webhook endpoints, as far as they are loaded.
+    #[must_use]
+    pub fn endpoints(&self) -> &[WebhookSubscription] {
+        self.webhooks.as_deref().unwrap_or_default()
+    }
+
+    /// Whether another copy takes the place of this one: a newer one does, and one that holds endpoints that this one lacks.
+    #[must_use]
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        self.version < other.version
+            || (self.version == other.version && self.webhooks.is_none() && other.webhooks.is_some())
+    }
+
     /// Its limits in this environment: no monthly quota in test.
     #[must_use]
     pub fn limits(&self) -> Limits {

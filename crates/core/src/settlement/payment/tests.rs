@@ -61,7 +61,7 @@ fn tenant(environment: Environment) -> Tenant {
             expires_at: None,
             allow_list: Vec::new(),
         }],
-        webhooks: Vec::new(),
+        webhooks: Some(Vec::new()),
         recipients: vec![recipient(address(PAY_TO), false)],
     }
 }
