@@ -105,10 +105,28 @@ impl Admission {
 
     /// Counts an admitted request.
     pub fn count_request(&mut self, key: KeyId, now: UnixMillis) {
+        self.count(now);
+        self.note_key_use(key, now);
+    }
+
+    fn count(&mut self, now: UnixMillis) {
         self.requests = self.requests.saturating_add(1);
         self.minute.count(MINUTE, now);
         self.hour.count(HOUR, now);
-        self.note_key_use(key, now);
+    }
+
+    /// Counts a request that reads: of a key, or without one of a session. It counts in the rate windows alone.
+    ///
+    /// # Errors
+    /// As [`authorize_key`]; `RATE_LIMITED`.
+    pub fn count_reading(&mut self, tenant: &Tenant, key: Option<PresentedKey>, now: UnixMillis) -> Result<(), Fault> {
+        let key = key.map(|key| authorize_key(tenant, key, now)).transpose()?;
+        check_rates(self, tenant, now)?;
+        self.count(now);
+        if let Some(key) = key {
+            self.note_key_use(key.id, now);
+        }
+        Ok(())
     }
 
     /// Counts a request again whose record was stored after this was: `used` is what it counts against the quota.
@@ -334,11 +352,11 @@ pub fn not_registered(detail: String) -> Fault {
     Fault::new(ErrorCode::RecipientNotRegistered, detail).at("recipient")
 }
 
-/// Checks both rate windows, then the quota.
+/// Checks both rate windows.
 ///
 /// # Errors
-/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
-pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+/// `RATE_LIMITED`.
+fn check_rates(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
     let limits = tenant.limits();
     for (window, span, limit) in
         [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]
@@ -351,7 +369,16 @@ pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMill
             return Err(by_tier(tenant.tier, fault));
         }
     }
-    match limits.per_month {
+    Ok(())
+}
+
+/// Checks both rate windows, then the quota.
+///
+/// # Errors
+/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
+pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+    check_rates(admission, tenant, now)?;
+    match tenant.limits().per_month {
         Some(limit) if admission.used >= limit => {
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
