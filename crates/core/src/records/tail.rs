@@ -59,6 +59,8 @@ pub struct EventTail {
     pass: Option<TailPass>,
     /// The part that is read at once, as a distance of ids.
     span: u128,
+    /// How much could be read where a part held more than is read at once; 0 where that is not known.
+    known: u128,
     /// How many parts in a row held more than is read at once.
     too_long: u32,
     /// How many parts in a row held nothing that is wanted.
@@ -71,7 +73,16 @@ impl EventTail {
     #[must_use]
     pub fn new(from: UnixMillis, made: UnixMillis, skips: bool) -> Self {
         let from = UnixMillis(from.0.saturating_sub(LATE_MS)).max(made);
-        Self { complete: first_of(from), sent: BTreeSet::new(), skips, pass: None, span: SPAN, too_long: 0, empty: 0 }
+        Self {
+            complete: first_of(from),
+            sent: BTreeSet::new(),
+            skips,
+            pass: None,
+            span: SPAN,
+            known: 0,
+            too_long: 0,
+            empty: 0,
+        }
     }
 
     /// Whether the stream has not begun yet: its first pass is still to be read.
@@ -118,14 +129,13 @@ impl EventTail {
             // Half of what was read at its end, or less where several in a row were too long.
             (self.too_long, self.empty) = (self.too_long.saturating_add(1), 0);
             let shorter = before.since(from).checked_shr(self.too_long.saturating_mul(2)).unwrap_or(0);
-            self.span = shorter.min(before.since(floor).div_euclid(2)).max(1);
+            self.known = before.since(floor);
+            self.span = shorter.min(self.known.div_euclid(2)).max(1);
             return Vec::new();
         }
-        // Where nothing is for long, parts grow ever faster.
         self.empty = if page.events.is_empty() { self.empty.saturating_add(1).min(12) } else { 0 };
         self.too_long = 0;
-        let longer = 2_u128.saturating_pow(self.empty.saturating_sub(EMPTY_MIN).saturating_mul(2).max(1));
-        self.span = self.span.saturating_mul(longer).min(SPAN_MAX);
+        self.span = self.longer().min(SPAN_MAX);
         let mut new: Vec<EventCopy> = page.events.into_iter().filter(|event| self.sent.insert(event.id)).collect();
         new.reverse();
         if self.skips {
@@ -138,6 +148,17 @@ impl EventTail {
         self.complete = self.complete.max(before.min(late));
         self.sent = self.sent.split_off(&self.complete);
         new
+    }
+
+    /// How much is read after a part that was read whole: soon as much as could be read where one was too long, then slowly
+    /// more. Where nothing is for long, parts grow ever faster.
+    fn longer(&self) -> u128 {
+        let twice = self.span.saturating_mul(2);
+        match self.empty.checked_sub(EMPTY_MIN) {
+            Some(more @ 1..) => self.span.saturating_mul(4_u128.saturating_pow(more)),
+            _ if twice < self.known || self.known == 0 => twice,
+            _ => self.known.max(self.span.saturating_add(self.span.div_ceil(4))),
+        }
     }
 
     /// After which id a client may go on, and misses nothing: a stream that goes on after it begins with what is not complete.
