@@ -361,6 +361,13 @@ test("an export of which nothing is read ends, and leaves its place", async () =
   const both = [slowDownload("kind=events", bearer(key)), slowDownload("", bearer(key))];
   for (const each of both) await each.begun();
   assert.equal((await worker.call("GET", "/v1/export", { key })).status, 429);
+  // What the connections hold on their way is filled: nothing more is read.
+  const asked = async () => JSON.stringify(await worker.asks());
+  await until(async () => {
+    const before = await asked();
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    return (await asked()) === before;
+  }, "nothing that is read");
   const ended = () => worker.log.lines.filter((line) => line.includes("a client takes nothing")).length;
   const before = ended();
   await worker.advance(61_000);
@@ -369,6 +376,7 @@ test("an export of which nothing is read ends, and leaves its place", async () =
     await each.some(Number.MAX_SAFE_INTEGER);
     await until(() => each.state.whole !== undefined, "its end", 60_000);
     assert.equal(each.state.whole, false);
+    each.close();
   }
 });
 

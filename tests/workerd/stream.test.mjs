@@ -434,7 +434,7 @@ test("ten streams that read the archive take the memory of few files", async () 
               own,
               { id: own, revision: 0, record: { id: own, chain: "base", status: "confirmed", error_code: null, amount: "1", text } },
             ];
-          const type = n % 1_000 === 0 ? "settlement.completed" : "payment.finalized";
+          const type = n % 1_000 === 0 ? "settlement.succeeded" : "payment.finalized";
           if (n % 1_000 === 0) wanted.push(own);
           return [own, { id: own, kind: type, subject: own, body: { id: own, text }, at }];
         }).sort(([one], [other]) => (one < other ? -1 : 1));
