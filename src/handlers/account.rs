@@ -58,7 +58,7 @@ pub(super) async fn admit(app: &App, incoming: &IncomingRequest, environment: En
     admit_as(app, incoming, environment, false).await
 }
 
-/// The same of a request that counts in the rate windows.
+/// The same; `is_counted` where an export begins.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.

@@ -42,7 +42,7 @@ const PAGES_MAX: usize = 2_000;
 /// What the audit log asks of its readers.
 const AUDITORS: Access = Access::Managed(Role::Owner);
 
-/// `GET /v1/export`. An export counts in the rate windows when it begins: it may read more than a thousand lists.
+/// `GET /v1/export`. The ledger counts it: it may read as much as a thousand lists.
 pub(super) async fn export(
     app: &Rc<App>,
     context: &Context,

@@ -211,7 +211,7 @@ impl TenantLedger {
             };
         }
         if envelope.counted {
-            self.count_reading(envelope, now)?;
+            self.count_export(envelope, now)?;
         }
         match &envelope.message {
             LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,

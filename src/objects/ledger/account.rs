@@ -38,8 +38,8 @@ impl TenantLedger {
         })
     }
 
-    /// Counts a request that reads. A ledger without a tenant counts nothing.
-    pub(super) fn count_reading(&self, envelope: &LedgerEnvelope, now: UnixMillis) -> Result<(), Fault> {
+    /// Counts an export that begins. A ledger without a tenant counts none.
+    pub(super) fn count_export(&self, envelope: &LedgerEnvelope, now: UnixMillis) -> Result<(), Fault> {
         if self.memory.borrow().is_none() {
             return Ok(());
         }
@@ -47,7 +47,7 @@ impl TenantLedger {
         self.with_state(|memory| {
             let mut admission = memory.admission.clone();
             let key = envelope.message.reading_key().map(|key| envelope.present(key));
-            admission.count_reading(&memory.tenant, key, now)?;
+            admission.count_export(&memory.tenant, key, now)?;
             store.atomically(|| store.put_admission(&admission))?;
             memory.note_written(admission, now);
             Ok(())

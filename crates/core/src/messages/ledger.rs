@@ -37,8 +37,7 @@ pub struct LedgerEnvelope {
     /// The address that the request comes from, where it presents a key: the ledger checks the key's networks by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
-    /// Whether the request counts in the rate windows, beside what its message counts. A ledger of the build before counts
-    /// nothing of it.
+    /// Whether the request begins an export, which the ledger counts. A ledger of the build before counts none.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub counted: bool,
     /// The message.

@@ -20,6 +20,9 @@ use x402_chain::time::{Period, UnixMillis};
 
 /// How often a key's last use is noted at most.
 const LAST_USED_EVERY_MS: u64 = 60_000;
+/// Exports of a tenant and environment that begin in a minute. They have a window of their own: an export may not take from
+/// what payments have.
+const EXPORTS_MAX: u64 = 60;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
 
@@ -46,6 +49,9 @@ pub struct Admission {
     /// What sellers heard of the quota this month; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaMarks>,
+    /// Exports that began in the last minute.
+    #[serde(default, skip_serializing_if = "RateWindow::is_empty")]
+    pub exports: RateWindow,
 }
 
 /// A period that is over, with its totals.
@@ -73,6 +79,7 @@ impl Admission {
             last_used: BTreeMap::new(),
             spending: TenantSpending::default(),
             quota: None,
+            exports: RateWindow::default(),
         }
     }
 
@@ -105,24 +112,24 @@ impl Admission {
 
     /// Counts an admitted request.
     pub fn count_request(&mut self, key: KeyId, now: UnixMillis) {
-        self.count(now);
-        self.note_key_use(key, now);
-    }
-
-    fn count(&mut self, now: UnixMillis) {
         self.requests = self.requests.saturating_add(1);
         self.minute.count(MINUTE, now);
         self.hour.count(HOUR, now);
+        self.note_key_use(key, now);
     }
 
-    /// Counts a request that reads: of a key, or without one of a session. It counts in the rate windows alone.
+    /// Counts an export that begins: of a key, or without one of a session.
     ///
     /// # Errors
     /// As [`authorize_key`]; `RATE_LIMITED`.
-    pub fn count_reading(&mut self, tenant: &Tenant, key: Option<PresentedKey>, now: UnixMillis) -> Result<(), Fault> {
+    pub fn count_export(&mut self, tenant: &Tenant, key: Option<PresentedKey>, now: UnixMillis) -> Result<(), Fault> {
         let key = key.map(|key| authorize_key(tenant, key, now)).transpose()?;
-        check_rates(self, tenant, now)?;
-        self.count(now);
+        let free = self.exports.frees_at(MINUTE, EXPORTS_MAX, now);
+        if free > now {
+            let detail = format!("{EXPORTS_MAX} exports may begin in a minute");
+            return Err(Fault::new(ErrorCode::RateLimited, detail).after(free.since(now).div_ceil(1_000)));
+        }
+        self.exports.count(MINUTE, now);
         if let Some(key) = key {
             self.note_key_use(key.id, now);
         }
@@ -352,11 +359,11 @@ pub fn not_registered(detail: String) -> Fault {
     Fault::new(ErrorCode::RecipientNotRegistered, detail).at("recipient")
 }
 
-/// Checks both rate windows.
+/// Checks both rate windows, then the quota.
 ///
 /// # Errors
-/// `RATE_LIMITED`.
-fn check_rates(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
+/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
+pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
     let limits = tenant.limits();
     for (window, span, limit) in
         [(&admission.minute, MINUTE, limits.per_minute), (&admission.hour, HOUR, limits.per_hour)]
@@ -369,16 +376,7 @@ fn check_rates(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Resul
             return Err(by_tier(tenant.tier, fault));
         }
     }
-    Ok(())
-}
-
-/// Checks both rate windows, then the quota.
-///
-/// # Errors
-/// `RATE_LIMITED`, `QUOTA_EXCEEDED`.
-pub(crate) fn check_limits(admission: &Admission, tenant: &Tenant, now: UnixMillis) -> Result<(), Fault> {
-    check_rates(admission, tenant, now)?;
-    match tenant.limits().per_month {
+    match limits.per_month {
         Some(limit) if admission.used >= limit => {
             let wait = admission.period.end().since(now).div_ceil(1_000);
             let detail = format!("{} of {limit} verifications used in {}", admission.used, admission.period);
