@@ -2,15 +2,23 @@
 
 pub(crate) mod events;
 
+use crate::app;
+use crate::isolate::archives;
+use core::ops::ControlFlow;
 use futures_util::StreamExt;
+use futures_util::future::{Either, select};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use worker::Bucket;
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+use worker::{Bucket, Delay};
 use x402_chain::id::VerificationId;
 use x402_chain::time::Period;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::records::{RecordsPage, RecordsQuery};
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind, ArchivedRange};
+use x402_core::records::gzip::LineReader;
 use x402_core::records::{RecordCopy, gzip};
 
 /// How a line begins, before its id.
@@ -19,6 +27,9 @@ const LINE_START: &str = "{\"id\":\"";
 const ID_LENGTH: usize = 30;
 /// The most requests for the keys of a month; each returns up to 1,000.
 const LISTS_MAX: usize = 200;
+/// How long a reader waits until others have read their files, and how often it looks whether they have.
+const WAIT_MS: u64 = 20_000;
+const PAUSE_MS: u64 = 20;
 
 fn archive_unavailable(error: impl core::fmt::Display) -> Fault {
     Fault::new(ErrorCode::LedgerUnavailable, "the archive of records is not available").after(1).because(error)
@@ -31,27 +42,55 @@ fn archive_unavailable(error: impl core::fmt::Display) -> Fault {
 pub(crate) async fn write(bucket: &Bucket, key: &str, file: Vec<u8>, lines: usize) -> Result<(), Fault> {
     let written = Sha256::digest(&file);
     bucket.put(key, file).execute().await.map_err(archive_unavailable)?;
-    let file = read_file(bucket, key).await?.ok_or_else(|| archive_unavailable("what was written is not there"))?;
-    if Sha256::digest(&file) != written {
+    let (mut hash, mut found, mut reader) = (Sha256::new(), 0_usize, LineReader::default());
+    let mut count = |_: &str| {
+        found = found.saturating_add(1);
+        Ok(ControlFlow::Continue(()))
+    };
+    let read = each_chunk(bucket, key, |chunk| {
+        hash.update(chunk);
+        reader.push(chunk, &mut count)
+    });
+    if !read.await? {
+        return Err(archive_unavailable("what was written is not there"));
+    }
+    if hash.finalize() != written {
         return Err(Fault::internal(format!("the archive holds another file: {key}")));
     }
-    let mut found = 0_usize;
-    for line in gzip::lines(&file) {
-        line?;
-        found = found.saturating_add(1);
-    }
+    reader.finish(&mut count)?;
     if found == lines { Ok(()) } else { Err(Fault::internal(format!("{found} lines for {lines} rows: {key}"))) }
 }
 
-/// Reads an R2 object, chunk by chunk.
-async fn read_file(bucket: &Bucket, key: &str) -> Result<Option<Vec<u8>>, Fault> {
-    let Some(object) = bucket.get(key).execute().await.map_err(archive_unavailable)? else { return Ok(None) };
-    let Some(body) = object.body() else { return Ok(None) };
-    let (mut stream, mut file) = (body.stream().map_err(archive_unavailable)?, Vec::new());
+/// Reads an R2 object chunk by chunk, until `take` breaks; whether there is one.
+async fn each_chunk(
+    bucket: &Bucket,
+    key: &str,
+    mut take: impl FnMut(&[u8]) -> Result<ControlFlow<()>, Fault>,
+) -> Result<bool, Fault> {
+    let Some(object) = bucket.get(key).execute().await.map_err(archive_unavailable)? else { return Ok(false) };
+    let Some(body) = object.body() else { return Ok(false) };
+    let mut stream = body.stream().map_err(archive_unavailable)?;
     while let Some(chunk) = stream.next().await {
-        file.extend(chunk.map_err(archive_unavailable)?);
+        if take(&chunk.map_err(archive_unavailable)?)?.is_break() {
+            break;
+        }
     }
-    Ok(Some(file))
+    Ok(true)
+}
+
+/// Reads the lines of an R2 object in little memory, until `take` breaks.
+async fn each_line(
+    bucket: &Bucket,
+    key: &str,
+    mut take: impl FnMut(&str) -> Result<ControlFlow<()>, Fault>,
+) -> Result<(), Fault> {
+    let (mut reader, mut is_over) = (LineReader::default(), false);
+    let read = each_chunk(bucket, key, |chunk| {
+        let flow = reader.push(chunk, &mut take)?;
+        is_over = flow.is_break();
+        Ok(flow)
+    });
+    if read.await? && !is_over { reader.finish(take) } else { Ok(()) }
 }
 
 /// The R2 objects of a kind whose keys begin so, each with its range.
@@ -107,44 +146,75 @@ pub(crate) async fn find(
             if !wanted.iter().any(|id| range.holds(id)) {
                 continue;
             }
-            let Some(file) = read_file(bucket, &key).await? else { continue };
-            for line in gzip::lines(&file) {
-                let line = line?;
-                if wanted.remove(id_of(&line)) {
-                    found.push(serde_json::from_str(&line).map_err(Fault::internal_json)?);
+            let take = |line: &str| {
+                if wanted.remove(id_of(line)) {
+                    found.push(serde_json::from_str(line).map_err(Fault::internal_json)?);
                 }
-            }
+                Ok(if wanted.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            };
+            each_line(bucket, &key, take).await?;
         }
     }
     Ok(found)
 }
 
-/// The files of a reader that were read last, one of each kind, as lines: at most 8 MiB each. A reader of page after page
-/// reads each R2 object once.
-#[derive(Default)]
-pub(crate) struct ArchiveFiles(BTreeMap<&'static str, HeldFile>);
+/// Reads files of the archive page after page. The isolate holds what its readers have read last, few files for all of them
+/// ([`archives`]): a reader that is alone reads each R2 object once.
+pub(crate) struct ArchiveFiles(());
 
-/// A file of the archive, the oldest line first.
-#[derive(Default)]
-struct HeldFile {
-    key: String,
-    lines: Vec<String>,
+impl Default for ArchiveFiles {
+    fn default() -> Self {
+        archives::begin_reading();
+        Self(())
+    }
+}
+
+impl Drop for ArchiveFiles {
+    fn drop(&mut self) {
+        archives::end_reading();
+    }
 }
 
 impl ArchiveFiles {
-    /// The lines of an R2 object; none where it does not exist.
-    async fn lines(&mut self, bucket: &Bucket, kind: ArchivedKind, key: String) -> Result<&[String], Fault> {
-        let held = self.0.entry(kind.prefix()).or_default();
-        if held.key != key {
-            // The file of before goes first: both at a time are not needed.
-            *held = HeldFile::default();
-            if let Some(file) = read_file(bucket, &key).await? {
-                let lines = gzip::lines(&file).collect::<Result<_, Fault>>()?;
-                *held = HeldFile { key, lines };
+    /// The lines of an R2 object, the oldest first; none where it does not exist. They are for what is done at once: nobody
+    /// keeps them while something is awaited.
+    async fn lines(&mut self, bucket: &Bucket, key: &str) -> Result<Rc<String>, Fault> {
+        let began = app::now();
+        loop {
+            if let Some(text) = archives::held(key) {
+                return Ok(text);
             }
+            let now = app::now();
+            if let Some(_loading) = archives::Loading::begin(now) {
+                return load(bucket, key).await;
+            }
+            if now.since(began) >= WAIT_MS {
+                return Err(archive_unavailable("too many files of it are being read"));
+            }
+            Delay::from(Duration::from_millis(PAUSE_MS)).await;
         }
-        Ok(&held.lines)
     }
+}
+
+/// Reads a file for all readers of the isolate.
+async fn load(bucket: &Bucket, key: &str) -> Result<Rc<String>, Fault> {
+    let mut file = Vec::new();
+    let reading = each_chunk(bucket, key, |chunk| {
+        file.extend_from_slice(chunk);
+        Ok(ControlFlow::Continue(()))
+    });
+    let deadline = Delay::from(Duration::from_millis(archives::LOADING_MS));
+    let is_there = match select(pin!(reading), pin!(deadline)).await {
+        Either::Left((is_there, _)) => is_there?,
+        Either::Right(_) => return Err(archive_unavailable("a file took too long")),
+    };
+    if !is_there {
+        return Ok(Rc::default());
+    }
+    archives::make_room(gzip::size(&file));
+    let text = Rc::new(gzip::text(&file)?);
+    archives::hold(key.to_owned(), Rc::clone(&text));
+    Ok(text)
 }
 
 /// The id that a line begins with; empty where it begins otherwise.
@@ -174,8 +244,8 @@ pub(crate) async fn page(
             break;
         }
         // A file holds the oldest first; its newest are wanted.
-        let lines = files.lines(bucket, ArchivedKind::Records, key).await?.iter().rev();
-        for line in lines.filter(|line| is_before(id_of(line))) {
+        let text = files.lines(bucket, &key).await?;
+        for line in text.lines().rev().filter(|line| is_before(id_of(line))) {
             if page.records.len() >= query.rows {
                 break;
             }

@@ -26,6 +26,7 @@ mod stream;
 mod tenant;
 mod tenant_oidc;
 mod verify;
+mod watched;
 mod webhook_endpoints;
 mod webhooks;
 
@@ -71,8 +72,8 @@ pub(crate) async fn dispatch(
         Endpoint::Verification => return account::read_verification(app, &incoming).await,
         Endpoint::EventList => return events::list_events(app, &incoming).await,
         Endpoint::EventRead => return events::read_event(app, &incoming).await,
-        Endpoint::EventStream => return stream::stream_events(app, incoming).await,
-        Endpoint::Export => return export::export(app, &incoming).await,
+        Endpoint::EventStream => return stream::stream_events(app, context, incoming).await,
+        Endpoint::Export => return export::export(app, context, incoming).await,
         Endpoint::Analytics => return analytics::read_analytics(app, &incoming).await,
         Endpoint::Usage => return account::read_usage(app, context, &incoming).await,
         Endpoint::SupportedChains => return account::list_chains(app, context, &incoming).await,

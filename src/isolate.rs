@@ -1,6 +1,7 @@
 //! What an isolate remembers between requests. All of it is bounded and may be lost at any time; nothing that must be
 //! exact is kept here.
 
+pub(crate) mod archives;
 pub(crate) mod exports;
 
 use std::cell::{Cell, RefCell};

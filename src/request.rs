@@ -43,6 +43,8 @@ pub(crate) struct IncomingRequest {
     pub(crate) idempotency_key: Option<String>,
     /// Whether the request asks for our additions in the body of a settle's success.
     pub(crate) explain: bool,
+    /// Whether only the head of the answer is wanted (`HEAD`).
+    pub(crate) is_head: bool,
     /// The path as it was requested, without a key.
     pub(crate) path: String,
     /// The id of this request, as in `X-Request-Id`.
@@ -213,6 +215,7 @@ impl IncomingRequest {
             path: self.path.clone(),
             access: Some(self.row.access.sent(self.caller.is_some())),
             from: self.caller.and_then(|_| self.client.ip()),
+            counted: false,
             message,
         }
     }

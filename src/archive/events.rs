@@ -1,6 +1,7 @@
 //! Events of months that the objects hold no more: those that were stored, and those that records say.
 
-use super::{ArchiveFiles, ranges, read_file};
+use super::{ArchiveFiles, each_line, ranges};
+use core::ops::ControlFlow;
 use std::collections::BTreeMap;
 use worker::Bucket;
 use x402_chain::id::{EventId, VerificationId};
@@ -8,7 +9,6 @@ use x402_chain::time::Period;
 use x402_core::error::Fault;
 use x402_core::records::archive::{ArchiveOwner, ArchivedKind};
 use x402_core::records::events::{DerivingRecords, EventCopy, EventsPage, EventsQuery, Selected, merge, select};
-use x402_core::records::gzip;
 
 /// The most R2 objects of a kind that one page reads: up to 10,000 lines each, which take some 100 ms of computing.
 const FILES_MAX: usize = 2;
@@ -48,12 +48,17 @@ pub(crate) async fn find(bucket: &Bucket, owner: &ArchiveOwner, id: EventId) -> 
             if !range.holds(&text) {
                 continue;
             }
-            let Some(file) = read_file(bucket, &key).await? else { continue };
-            for line in gzip::lines(&file) {
-                let line = line?;
-                if line.starts_with(&start) {
-                    return read_line(kind, &line).map(Some);
+            let mut found = None;
+            let take = |line: &str| {
+                if !line.starts_with(&start) {
+                    return Ok(ControlFlow::Continue(()));
                 }
+                found = Some(read_line(kind, line)?);
+                Ok(ControlFlow::Break(()))
+            };
+            each_line(bucket, &key, take).await?;
+            if found.is_some() {
+                return Ok(found);
             }
         }
     }
@@ -113,7 +118,8 @@ async fn newest(
         read = read.saturating_add(1);
         // A file holds the oldest first; its newest are wanted.
         let mut found = Vec::new();
-        for line in files.lines(bucket, kind, key).await?.iter().rev() {
+        let text = files.lines(bucket, &key).await?;
+        for line in text.lines().rev() {
             if !is_before(super::id_of(line)) {
                 continue;
             }

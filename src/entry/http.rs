@@ -134,8 +134,7 @@ async fn read_request(
     let [authorization, api_key, secret_key] = keys.each_ref().map(Option::as_deref);
     let credentials = Credentials { path: place.key.as_deref(), authorization, api_key, secret_key };
     let admin_key = if row.access == Access::Admin { header("x-admin-key") } else { None };
-    let is_operators = row.access == Access::Admin;
-    let user_agent = if is_operators || row.access.reads_cookie() { header("user-agent") } else { None };
+    let user_agent = if row.access == Access::Admin || row.access.reads_cookie() { header("user-agent") } else { None };
     let user_agent = user_agent.map(|text| text.chars().take(USER_AGENT_MAX).collect());
     let client = Client { address: header("cf-connecting-ip"), user_agent };
     let (idempotency_key, last_event_id) = (header("idempotency-key"), header("last-event-id"));
@@ -180,6 +179,7 @@ async fn read_request(
         visitor,
         idempotency_key,
         explain,
+        is_head: request.inner().method() == "HEAD",
         path: asked.path.to_owned(),
         request_id: asked.request_id,
         now,

@@ -15,6 +15,7 @@ use x402_chain::network::Environment;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{AccountView, LedgerMessage, LedgerReply};
 use x402_core::records::archive::ArchiveOwner;
+use x402_core::tenancy::access::Access;
 
 /// Sends a message to the ledger of the request's key.
 pub(super) async fn call_own_ledger(
@@ -22,8 +23,19 @@ pub(super) async fn call_own_ledger(
     incoming: &IncomingRequest,
     message: LedgerMessage,
 ) -> Result<LedgerResponse, Fault> {
+    call_own_ledger_as(app, incoming, incoming.row.access, message).await
+}
+
+/// The same with another access than the route's.
+pub(super) async fn call_own_ledger_as(
+    app: &App,
+    incoming: &IncomingRequest,
+    access: Access,
+    message: LedgerMessage,
+) -> Result<LedgerResponse, Fault> {
     let caller = incoming.caller()?;
-    let envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
+    let mut envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
+    envelope.access = Some(access.sent(true));
     clients::ledger::call_ledger(app, &envelope, None).await
 }
 
@@ -43,18 +55,28 @@ pub(super) enum Admitted {
 /// # Errors
 /// `LEDGER_UNAVAILABLE`.
 pub(super) async fn admit(app: &App, incoming: &IncomingRequest, environment: Environment) -> Result<Admitted, Fault> {
-    if let Some(caller) = incoming.caller {
-        let response = call_own_ledger(app, incoming, LedgerMessage::List { key: caller.hash }).await?;
-        return Ok(match response.is_done() {
-            true => Admitted::Reader(caller.tenant, response.rates()),
-            false => Admitted::Refused(response.into_answer()?.into()),
-        });
-    }
-    let tenant = incoming.session()?.tenant;
-    let envelope = incoming.envelope(app, (tenant, environment), LedgerMessage::Flush);
+    admit_as(app, incoming, environment, false).await
+}
+
+/// The same; `is_counted` where an export begins.
+///
+/// # Errors
+/// `LEDGER_UNAVAILABLE`.
+pub(super) async fn admit_as(
+    app: &App,
+    incoming: &IncomingRequest,
+    environment: Environment,
+    is_counted: bool,
+) -> Result<Admitted, Fault> {
+    let (tenant, message) = match incoming.caller {
+        Some(caller) => (caller.tenant, LedgerMessage::List { key: caller.hash }),
+        None => (incoming.session()?.tenant, LedgerMessage::Flush),
+    };
+    let mut envelope = incoming.envelope(app, (tenant, environment), message);
+    envelope.counted = is_counted;
     let response = clients::ledger::call_ledger(app, &envelope, None).await?;
     Ok(match matches!(response.reply(), LedgerReply::Done | LedgerReply::NoTenant) {
-        true => Admitted::Reader(tenant, RateHeaders::new()),
+        true => Admitted::Reader(tenant, if incoming.caller.is_some() { response.rates() } else { RateHeaders::new() }),
         false => Admitted::Refused(response.into_answer()?.into()),
     })
 }

@@ -38,7 +38,7 @@ pub(super) async fn list_events(app: &App, incoming: &IncomingRequest) -> Result
     let wanted = usize::try_from(page.limit).unwrap_or(usize::MAX).saturating_add(1);
     let before = page.before.as_deref().and_then(EventId::parse);
     let files = &mut ArchiveFiles::default();
-    let found = places.list(&filter, before, (wanted, PAGE_BYTES), files).await?;
+    let found = places.list(&filter, (None, before), (wanted, PAGE_BYTES), files).await?;
     let ListPage { data, next_cursor } = ListPage::of(found.events, page.limit, |event| event.id.to_string());
     let next_cursor = next_cursor.or_else(|| found.floor.map(|floor| floor.to_string()));
     let environment = places.client.owner.environment;
@@ -113,21 +113,21 @@ impl<'a> EventPlaces<'a> {
         Ok(merge_one(here, there))
     }
 
-    /// So many events before an id, or all there are, the newest first; from the floor on none is missing. `wanted` and
-    /// `bytes_max` bound the page.
+    /// So many events from an id on and before another, or all there are, the newest first; from the floor on none is
+    /// missing. `wanted` and `bytes_max` bound the page.
     ///
     /// # Errors
     /// `LEDGER_UNAVAILABLE` where a place cannot be read.
     pub(super) async fn list(
         &self,
         filter: &EventFilter,
-        before: Option<EventId>,
+        (from, before): (Option<EventId>, Option<EventId>),
         (wanted, bytes_max): (usize, usize),
         files: &mut ArchiveFiles,
     ) -> Result<EventsPage, Fault> {
         let until = filter.to.map(|to| EventId::new(to, [0; 10]));
         let before = [before, until].into_iter().flatten().min();
-        let from = filter.least_id();
+        let from = filter.least_id().max(from);
         // The clock that gave the newest id may be ahead of this one.
         let now = self.now.plus(CLOCKS_MS);
         let newest = before.map_or(now, |id| id.created_at().min(now));

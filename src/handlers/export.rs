@@ -1,9 +1,10 @@
 //! `GET /v1/export`: rows of a tenant as one file, the newest first, a page after the other. A page is read when the client
 //! has taken the one before, so that an export of any length takes the memory of a few pages.
 
-use super::account::{Admitted, RateHeaders, admit};
+use super::account::{Admitted, RateHeaders, admit_as};
 use super::events::EventPlaces;
 use super::records::{RecordPlaces, RecordsReading};
+use super::watched::{Reader, watched_body};
 use crate::app;
 use crate::app::App;
 use crate::archive::ArchiveFiles;
@@ -13,10 +14,11 @@ use crate::d1::change;
 use crate::directory_events;
 use crate::isolate::exports::ExportPlace;
 use crate::request::IncomingRequest;
-use crate::response::{OutgoingResponse, body_of};
+use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream;
 use std::rc::Rc;
+use worker::Context;
 use x402_api::ApiReply;
 use x402_api::audit::AuditQuery;
 use x402_api::events::{EventFilter, EventView, read_environment};
@@ -37,38 +39,51 @@ const BYTES: usize = 2_097_152;
 /// makes up to five.
 const PAGES_MAX: usize = 2_000;
 
-/// `GET /v1/export`.
-pub(super) async fn export(app: &Rc<App>, incoming: &IncomingRequest) -> Result<OutgoingResponse, Fault> {
-    let query = read_export_query(&incoming.query)?;
+/// What the audit log asks of its readers.
+const AUDITORS: Access = Access::Managed(Role::Owner);
+
+/// `GET /v1/export`. The ledger counts it: it may read as much as a thousand lists.
+pub(super) async fn export(
+    app: &Rc<App>,
+    context: &Context,
+    incoming: IncomingRequest,
+) -> Result<OutgoingResponse, Fault> {
+    let query = read_export_query(&incoming.query, incoming.caller.is_some())?;
     let environment = read_environment(&incoming.query, incoming.caller.map(|caller| caller.environment))?;
-    let admitted = match query.form.kind {
-        ExportKind::Audit => admit_auditor(app, incoming).await?,
+    let (access, admitted) = match query.form.kind {
+        ExportKind::Audit => (AUDITORS, admit_auditor(app, &incoming).await?),
         ExportKind::Verifications | ExportKind::Settlements | ExportKind::Events => {
-            admit(app, incoming, environment).await?
+            (incoming.row.access, admit_as(app, &incoming, environment, !incoming.is_head).await?)
         }
     };
     let (tenant, headers) = match admitted {
         Admitted::Reader(tenant, headers) => (tenant, headers),
         Admitted::Refused(refusal) => return Ok(refusal),
     };
-    match query.form.kind {
-        ExportKind::Settlements => ship_settlements(app, incoming, (tenant, environment)).await?,
-        ExportKind::Events => directory_events::ship_of(app, tenant, incoming.now).await?,
-        ExportKind::Verifications | ExportKind::Audit => {}
-    }
-    let too_many = "too many exports run at this time: wait until one has ended";
-    let place = ExportPlace::take(tenant, incoming.now)
-        .ok_or_else(|| Fault::new(ErrorCode::RateLimited, too_many).after(10))?;
     let name = query.form.kind.name();
     let reply = ApiReply { status: 200, content_type: query.form.format.content_type(), body: String::new(), headers };
     let reply =
         reply.with("Content-Disposition", format!("attachment; filename=\"{name}.{}\"", query.form.format.name()));
+    if incoming.is_head {
+        return Ok(reply.into());
+    }
+    match query.form.kind {
+        ExportKind::Settlements => ship_settlements(app, &incoming, (tenant, environment)).await?,
+        ExportKind::Events => directory_events::ship_of(app, tenant, incoming.now).await?,
+        ExportKind::Verifications | ExportKind::Audit => {}
+    }
+    let too_many = "too many exports run at this time: wait until one has ended";
+    let audited = incoming.environment();
+    let (request_id, now) = (incoming.request_id, incoming.now);
+    let reader = Rc::new(Reader::new(Rc::clone(app), incoming, access));
+    let place = ExportPlace::take(tenant, Rc::clone(&reader.asked_at), now)
+        .ok_or_else(|| Fault::new(ErrorCode::RateLimited, too_many).after(10))?;
     let mut export = Export {
         app: Rc::clone(app),
         place,
-        request_id: incoming.request_id,
+        request_id,
         owner: ArchiveOwner { tenant, environment },
-        audited: incoming.environment(),
+        audited,
         writer: ExportWriter::new(query.form),
         query,
         records: RecordsReading::default(),
@@ -79,22 +94,29 @@ pub(super) async fn export(app: &Rc<App>, incoming: &IncomingRequest) -> Result<
     // A place that is away is answered as such, before the file begins.
     let first = export.next_piece().await?;
     let rest = stream::try_unfold((first, export), Export::step);
-    Ok(OutgoingResponse::Stream(reply, body_of(rest)?))
+    Ok(OutgoingResponse::Stream(reply, watched_body(context, &reader, rest)?))
 }
 
 /// Admits whom the audit log admits: an owner's session, or a key with the scope `manage`.
 async fn admit_auditor(app: &App, incoming: &IncomingRequest) -> Result<Admitted, Fault> {
-    let Some(caller) = incoming.caller else {
-        let session = incoming.session()?;
-        session.check_role(Role::Owner)?;
-        return Ok(Admitted::Reader(session.tenant, RateHeaders::new()));
+    let (owner, message) = match incoming.caller {
+        Some(caller) => {
+            let message = LedgerMessage::Account { key: caller.hash, view: AccountView::Whoami, off: Vec::new() };
+            ((caller.tenant, caller.environment), message)
+        }
+        None => {
+            let session = incoming.session()?;
+            session.check_role(Role::Owner)?;
+            // Nothing is to be shipped: the ledger counts the request.
+            ((session.tenant, Environment::Live), LedgerMessage::Ping)
+        }
     };
-    let message = LedgerMessage::Account { key: caller.hash, view: AccountView::Whoami, off: Vec::new() };
-    let mut envelope = incoming.envelope(app, (caller.tenant, caller.environment), message);
-    envelope.access = Some(Access::Managed(Role::Owner).sent(true));
+    let mut envelope = incoming.envelope(app, owner, message);
+    (envelope.access, envelope.counted) = (Some(AUDITORS.sent(incoming.caller.is_some())), !incoming.is_head);
     let response = call_ledger(app, &envelope, None).await?;
-    if *response.reply() == LedgerReply::Answer {
-        return Ok(Admitted::Reader(caller.tenant, response.rates()));
+    if matches!(response.reply(), LedgerReply::Answer | LedgerReply::Done) {
+        let headers = if incoming.caller.is_some() { response.rates() } else { RateHeaders::new() };
+        return Ok(Admitted::Reader(owner.0, headers));
     }
     Ok(Admitted::Refused(response.into_answer()?.into()))
 }
@@ -171,7 +193,7 @@ impl Export {
         self.next = Next::Rows;
         let mut is_read = false;
         while !is_read {
-            if !self.place.is_held(app::now()) {
+            if !self.place.is_held() {
                 return Err(Fault::internal("the export was idle, and others took its place"));
             }
             self.pages = self.pages.saturating_add(1);
@@ -225,7 +247,7 @@ impl Export {
         let before = self.query.before.as_deref().and_then(EventId::parse);
         let filter = EventFilter { from: self.query.from, ..EventFilter::default() };
         let places = EventPlaces::of(&self.app, self.owner, app::now())?;
-        let found = places.list(&filter, before, (ROWS, BYTES), &mut self.files).await?;
+        let found = places.list(&filter, (None, before), (ROWS, BYTES), &mut self.files).await?;
         let last = found.events.last().filter(|_| found.events.len() >= ROWS).map(|event| event.id);
         let before = found.floor.max(last).map(|id| id.to_string());
         let views = found.events.into_iter().map(|event| EventView::of(event, self.owner.environment));

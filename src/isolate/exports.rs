@@ -1,6 +1,7 @@
-//! The exports that run in the isolate. Each holds up to some 20 MiB of the isolate's 128, so that they are few.
+//! The exports that run in the isolate. Each holds up to some 10 MiB of the isolate's 128, so that they are few.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
 
@@ -15,7 +16,8 @@ const IDLE_MS: u64 = 60_000;
 struct RunningExport {
     number: u64,
     tenant: TenantId,
-    read_at: UnixMillis,
+    /// When the client asked for more of it last.
+    asked_at: Rc<Cell<UnixMillis>>,
 }
 
 thread_local! {
@@ -29,12 +31,12 @@ pub(crate) struct ExportPlace {
 }
 
 impl ExportPlace {
-    /// A place for another export of a tenant; `None` where too many run.
-    pub(crate) fn take(tenant: TenantId, now: UnixMillis) -> Option<Self> {
+    /// A place for another export of a tenant; `None` where too many run. `asked_at` says when its client asked for more last.
+    pub(crate) fn take(tenant: TenantId, asked_at: Rc<Cell<UnixMillis>>, now: UnixMillis) -> Option<Self> {
         RUNNING.with_borrow_mut(|running| {
             let own = running.iter().filter(|export| export.tenant == tenant).count();
             if running.len() >= ALL_MAX || own >= TENANT_MAX {
-                running.retain(|export| now.since(export.read_at) < IDLE_MS);
+                running.retain(|export| now.since(export.asked_at.get()) < IDLE_MS);
             }
             let own = running.iter().filter(|export| export.tenant == tenant).count();
             if running.len() >= ALL_MAX || own >= TENANT_MAX {
@@ -42,17 +44,14 @@ impl ExportPlace {
             }
             let number = LAST.get().wrapping_add(1);
             LAST.set(number);
-            running.push(RunningExport { number, tenant, read_at: now });
+            running.push(RunningExport { number, tenant, asked_at });
             Some(Self { number })
         })
     }
 
-    /// Notes that the export is read; whether it still has its place.
-    pub(crate) fn is_held(&self, now: UnixMillis) -> bool {
-        RUNNING.with_borrow_mut(|running| {
-            let own = running.iter_mut().find(|export| export.number == self.number);
-            own.map(|export| export.read_at = now).is_some()
-        })
+    /// Whether the export still has its place.
+    pub(crate) fn is_held(&self) -> bool {
+        RUNNING.with_borrow(|running| running.iter().any(|export| export.number == self.number))
     }
 }
 

@@ -229,6 +229,9 @@ impl TenantLedger {
                 false => Err(invalid_key()),
             };
         }
+        if envelope.counted {
+            self.count_export(envelope, now)?;
+        }
         match &envelope.message {
             LedgerMessage::Verify(request) => self.answer_verification(request, envelope, now).await,
             LedgerMessage::Payment(asked) => self.answer_payment(asked, envelope, (now, until)).await,

@@ -150,6 +150,47 @@ test("100,000 records add up to what they say, across months, with reorganisatio
   });
 });
 
+test("of a settlement the newest revision counts, in whatever order its revisions come, also across a month's border", async () => {
+  const tenant = await worker.tenant();
+  const owner = { tenant: tenant.id };
+  const next = numbers(31);
+  const border = Date.parse(`${monthOf(Date.now() - 20 * DAY)}-01`);
+  const orders = [
+    [1, 2, 3],
+    [1, 3, 2],
+    [2, 1, 3],
+    [2, 3, 1],
+    [3, 1, 2],
+    [3, 2, 1],
+    [1, 3, 2, 3, 1],
+    [3, 3, 1, 2, 2],
+  ];
+  // A status that comes back, as of one that failed, was tried again and failed again.
+  const paths = [
+    ["failed", "pending", "failed"],
+    ["pending", "completed", "completed"],
+    ["completed", "pending", "completed"],
+    ["pending", "pending", "failed"],
+  ];
+  const settlements = orders.flatMap((order) =>
+    paths.map((statuses, at) => {
+      const one = {
+        id: `stl_${ulid(border - 2 + Math.floor(next() * 4), BigInt(at * 100 + orders.indexOf(order)))}`,
+        network: "eip155:8453",
+        amount: "5",
+      };
+      return { order, states: statuses.map((status, n) => ({ ...one, revision: n + 1, status })) };
+    }),
+  );
+  for (let turn = 0; turn < 5; turn++) {
+    const sent = settlements.flatMap(({ order, states }) => (order[turn] ? [states[order[turn] - 1]] : []));
+    await ship(worker, owner, [], { settlements: sent });
+  }
+  const newest = settlements.map(({ states }) => states[2]);
+  assert.ok(new Set(newest.map(({ id }) => monthOf(timeOf(id)))).size === 2);
+  assertCounted(await read(worker, tenant.live, 90), { settlements: newest, records: [], days: 90 });
+});
+
 /** Makes the months of a state what the build before has left: nothing is counted beside the totals. */
 function forgetDays(state) {
   const folder = join(state, "do", "-Records");

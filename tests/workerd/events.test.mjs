@@ -327,6 +327,19 @@ test("a change of the tenant is listed as soon as it is answered, in its environ
   assert.deepEqual(await list(testKey, "type=tenant.*"), []);
 });
 
+test("an address is a subject in any case of its letters", async () => {
+  const to = `0x${"aB".repeat(20)}`.toLowerCase();
+  const { live } = await worker.tenant({ recipients: { base: to } });
+  const made = await list(live, `subject=${to}`);
+  assert.deepEqual([made.length > 0, new Set(made.map(({ type }) => type))], [true, new Set(["recipient.added"])]);
+  assert.notEqual(made[0].subject, to);
+  for (const text of [made[0].subject, `0X${to.slice(2).toUpperCase()}`]) assert.deepEqual(await list(live, `subject=${text}`), made);
+  const wrong = await worker.call("GET", `/v1/events?subject=${made[0].subject.replace(/[a-f]/, (letter) => letter.toUpperCase())}`, {
+    key: live,
+  });
+  assert.deepEqual([wrong.status, wrong.body.param], [422, "subject"]);
+});
+
 test("a key needs the scope `analytics`; a session reads either environment of its tenant", async () => {
   const owner = await signedUp(worker);
   const key = async (environment, scopes) => {

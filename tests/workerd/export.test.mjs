@@ -262,6 +262,121 @@ test("a tenant has two exports at a time, and a place is free when one has ended
   await Promise.all([again.read(1), open[1].read(1)]);
 });
 
+test("a HEAD request takes no place; sixty exports begin in a minute, and take nothing from payments", async () => {
+  const { live } = await worker.tenant({ limits: { per_minute: 5, per_hour: 100 } });
+  const used = async (key) => (await worker.call("GET", "/v1/usage", { key })).body.rate.minute.used;
+  for (let n = 0; n < 6; n++) {
+    const { status, headers, text } = await worker.call("HEAD", "/v1/export?format=csv", { key: live });
+    assert.deepEqual([status, headers.get("content-disposition"), text], [200, 'attachment; filename="verifications.csv"', ""]);
+  }
+  const allowed = async (query, headers) => {
+    const { status, read } = await download(query, headers);
+    await read();
+    return status === 200;
+  };
+  let begun = 0;
+  while (begun < 60 && (await allowed("kind=settlements", bearer(live)))) begun++;
+  assert.equal(begun, 60);
+  const refused = await worker.call("GET", "/v1/export?kind=settlements", { key: live });
+  assert.deepEqual([refused.status, refused.body.error_code], [429, "RATE_LIMITED"]);
+  assert.ok(Number(refused.headers.get("retry-after")) >= 1);
+  assert.equal(await used(live), 0);
+  assert.equal((await worker.call("GET", "/v1/events", { key: live })).status, 200);
+  await worker.advance(61_000);
+  assert.ok(await allowed("kind=settlements", bearer(live)));
+  // A session's are counted too, also those of the audit log, which no ledger holds.
+  const { browser } = await signedUp(worker);
+  await browser.call("POST", "/v1/api-keys", { name: "k", environment: "live", scopes: ["verify"] });
+  const cookie = { cookie: [...browser.cookies].map((pair) => pair.join("=")).join("; ") };
+  for (let n = 0; n < 60; n++) assert.ok(await allowed(n % 2 ? "kind=audit" : "kind=settlements", cookie), `export ${n}`);
+  assert.equal((await browser.call("GET", "/v1/export?kind=audit")).body.error_code, "RATE_LIMITED");
+});
+
+test("what an export does not know is refused", async () => {
+  const { live } = await worker.tenant();
+  for (const [query, param] of [
+    ["limit=3", "limit"],
+    ["type=payment.*", "type"],
+    ["kind=events&kind=audit", "kind"],
+    [`cursor=evt_${ulid(1)}`, "cursor"],
+    ["environment=test", "environment"],
+    ["from=2026-11-02T00:00:00Z&to=2026-11-01T00:00:00Z", "to"],
+  ]) {
+    const { status, body } = await worker.call("GET", `/v1/export?${query}`, { key: live });
+    assert.deepEqual([status, body.error_code, body.param], [422, "INVALID_REQUEST", param], query);
+  }
+});
+
+/** A download that reads only what `some` asks for. */
+function slowDownload(query, headers) {
+  const { hostname, port } = new URL(worker.url);
+  const state = { status: 0, bytes: 0, room: 0, text: "", /** @type {boolean | undefined} */ whole: undefined };
+  const asked = http({ hostname, port, path: `/v1/export?${query}`, agent: false, headers }, async (response) => {
+    state.status = Number(response.statusCode);
+    try {
+      response.setEncoding("utf8");
+      for await (const chunk of response) {
+        [state.bytes, state.text] = [state.bytes + chunk.length, (state.text + chunk).slice(-200)];
+        while (state.bytes > state.room) await new Promise((resolve) => setTimeout(resolve, 20));
+      }
+    } catch {
+      // Cut.
+    }
+    state.whole = response.complete;
+  });
+  asked.once("error", () => {});
+  asked.end();
+  const some = (bytes) => {
+    state.room = state.bytes + bytes;
+    return until(() => state.bytes > state.room || state.whole !== undefined, `${bytes} bytes`, 60_000);
+  };
+  return { state, some, begun: () => until(() => state.status, "an answer"), close: () => asked.destroy() };
+}
+
+test("an export ends with its key, however slowly it is read, and does not look complete", async () => {
+  const { tenant, key } = await ours();
+  const body = { name: "leaves", environment: "live", scopes: ["analytics"] };
+  const made = await worker.call("POST", `/v1/admin/tenants/${tenant}/api-keys`, { admin: true, body });
+  const held = slowDownload("kind=events", bearer(key));
+  const revoked = slowDownload("kind=events", bearer(made.body.key));
+  await Promise.all([held.begun(), revoked.begun()]);
+  const path = `/v1/admin/tenants/${tenant}/api-keys/${made.body.api_key.id}`;
+  assert.equal((await worker.call("DELETE", path, { admin: true })).status, 200);
+  for (let n = 0; n < 4; n++) {
+    await worker.advance(22_000);
+    await Promise.all([held.some(1_200_000), revoked.some(1_200_000)]);
+  }
+  await until(() => worker.log.lines.some((line) => line.includes("the key does not hold any more")), "the end of an export", 40_000);
+  for (const each of [held, revoked]) await each.some(Number.MAX_SAFE_INTEGER);
+  await until(() => held.state.whole !== undefined && revoked.state.whole !== undefined, "both ends", 60_000);
+  assert.deepEqual([held.state.whole, revoked.state.whole], [true, false]);
+  assert.ok(held.state.text.includes('{"complete":true') && !revoked.state.text.includes('"complete"'));
+});
+
+test("an export of which nothing is read ends, and leaves its place", async () => {
+  const { key } = await ours();
+  const both = [slowDownload("kind=events", bearer(key)), slowDownload("", bearer(key))];
+  for (const each of both) await each.begun();
+  assert.equal((await worker.call("GET", "/v1/export", { key })).status, 429);
+  // What the connections hold on their way is filled: nothing more is read.
+  const asked = async () => JSON.stringify(await worker.asks());
+  await until(async () => {
+    const before = await asked();
+    await new Promise((resolve) => setTimeout(resolve, 2_000));
+    return (await asked()) === before;
+  }, "nothing that is read");
+  const ended = () => worker.log.lines.filter((line) => line.includes("a client takes nothing")).length;
+  const before = ended();
+  await worker.advance(61_000);
+  await until(() => ended() >= before + 2, "both ends", 40_000);
+  for (const each of both) {
+    await each.some(Number.MAX_SAFE_INTEGER);
+    await until(() => each.state.whole !== undefined, "its end", 60_000);
+    assert.equal(each.state.whole, false);
+    each.close();
+  }
+});
+
 test("settlements and the audit log come from the directory, each to whom it is open", async () => {
   const owner = await signedUp(worker);
   const tenant = owner.session.tenant.id;

@@ -6,7 +6,8 @@ import { after, before, test } from "node:test";
 import { signedUp } from "./browser.mjs";
 import { checkDocumented } from "./documented.mjs";
 import { startMock } from "./mock-rpc.mjs";
-import { breakMonth, monthOf } from "./months.mjs";
+import { gzipSync } from "node:zlib";
+import { archivedFrom, ask, breakMonth, monthOf, ulid } from "./months.mjs";
 import { random } from "./payment.mjs";
 import { startWorker, until, withState } from "./worker.mjs";
 
@@ -44,12 +45,18 @@ class Stream {
   retry = 0;
   /** @type {boolean | undefined} how it has ended: whether the body came to its end */
   whole;
+  /** Whether it reads only what `some` asks for. */
+  slow = false;
+  /** Bytes that may be read. */
+  room = 0;
+  bytes = 0;
 
   /** @returns {Promise<Stream>} once the first message has come */
-  static async open(query, headers, { on = worker, last = "" } = {}) {
+  static async open(query, headers, { on = worker, last = "", slow = false } = {}) {
     const { hostname, port } = new URL(on.url);
     const stream = new Stream();
     streams.push(stream);
+    stream.slow = slow;
     const path = `/v1/events/stream?${query}`;
     const sent = { ...headers, ...(last ? { "last-event-id": last } : {}) };
     await new Promise((resolve, reject) => {
@@ -63,7 +70,7 @@ class Stream {
       asked.end();
     });
     checkDocumented("GET", path, stream.status, stream.body);
-    if (stream.status === 200) await until(() => stream.retry > 0, "the first message");
+    if (stream.status === 200 && !slow) await until(() => stream.retry > 0, "the first message");
     return stream;
   }
 
@@ -73,7 +80,9 @@ class Stream {
       response.setEncoding("utf8");
       for await (const chunk of response) {
         text += chunk;
+        this.bytes += chunk.length;
         if (this.status === 200) text = this.take(text);
+        while (this.slow && this.bytes > this.room) await new Promise((resolve) => setTimeout(resolve, 20));
       }
     } catch {
       // Cut.
@@ -98,6 +107,12 @@ class Stream {
       if (fields.data) this.events.push({ id: this.lastId, type: fields.event, data: JSON.parse(fields.data), at: Date.now() });
     }
     return rest;
+  }
+
+  /** Reads so many bytes more, and no others; less where the stream ends before. */
+  some(bytes) {
+    this.room = this.bytes + bytes;
+    return until(() => this.bytes > this.room || this.whole !== undefined, `${bytes} bytes`, 60_000);
   }
 
   ids() {
@@ -272,6 +287,178 @@ test("a stream ends with its key, with its session, and after half an hour; a co
   assert.equal((await owner.browser.call("DELETE", "/v1/session")).status, 200);
   await worker.advance(MINUTE);
   await held.ended(30_000);
+});
+
+/** Puts events, each of so many bytes, into the objects of their months; their ids. */
+async function record(on, tenant, times, { bytes = 200, kind = "payment.finalized" } = {}) {
+  const events = times.map((at, n) => {
+    const id = `evt_${ulid(at, BigInt(n * 7_919 + 1))}`;
+    return { id, kind, subject: `ver_${ulid(at)}`, body: { id: `ver_${ulid(at)}`, text: "x".repeat(bytes) }, at };
+  });
+  for (const [month, all] of Map.groupBy(events, ({ at }) => monthOf(at)))
+    for (let n = 0; n < all.length; n += 200)
+      assert.equal(await ask(on, { tenant, month }, { take: { records: [], events: all.slice(n, n + 200) } }), "taken");
+  return events.map(({ id }) => id);
+}
+
+/** When a tenant was made, by the clock of the Worker. */
+const madeAt = (tenant) => Number.parseInt(tenant.slice(4, 16), 16);
+
+/** A tenant with events of so many MiB that it has not heard, and how a stream of them begins. */
+async function past(on, mib) {
+  const own = await seller(on);
+  const at = madeAt(own.id) + 1_000;
+  const ids = await record(
+    on,
+    own.id,
+    Array.from({ length: mib * 512 }, (_, n) => at + n),
+    { bytes: 2_048 },
+  );
+  await on.advance(10 * MINUTE);
+  return { ...own, ids, begin: { last: `evt_${ulid(at - 1)}` } };
+}
+
+/** Whether the Worker has logged something. */
+const logged = (on, text) => until(() => on.log.lines.some((line) => line.includes(text)), `"${text}" in the log`, 40_000);
+
+test("a millisecond with more events than are read at once ends no stream", async () => {
+  const { id, open } = await seller();
+  const now = madeAt(id) + 1_000;
+  // 2,500 of one millisecond, and 3 MiB of another.
+  const times = [...Array(2_500).fill(now), ...Array(600).fill(now + 1), now + 2];
+  const ids = [
+    ...(await record(worker, id, times.slice(0, 2_500))),
+    ...(await record(worker, id, times.slice(2_500), { bytes: 5_000 })),
+  ].sort();
+  const stream = await open("type=payment.*", { last: `evt_${ulid(now - 1)}` });
+  await stream.has(ids.length);
+  assert.deepEqual(stream.ids(), ids);
+  stream.close();
+});
+
+test("a stream of what is rare comes on over what it leaves out, and says how far", async () => {
+  const { id, open } = await seller();
+  const from = madeAt(id) + 1_000;
+  const ids = await record(
+    worker,
+    id,
+    Array.from({ length: 9_000 }, (_, n) => from + n * 100),
+  );
+  await worker.advance(30 * MINUTE);
+  const stream = await open("type=settlement.*", { last: `evt_${ulid(from)}` });
+  await until(() => stream.lastId > String(ids.at(-1)), "a place after all of them", 60_000);
+  assert.deepEqual(stream.events, []);
+  stream.close();
+});
+
+test("a HEAD request takes no place", async () => {
+  const { live, open } = await seller();
+  for (let n = 0; n < 12; n++) {
+    const { status, headers, text } = await worker.call("HEAD", "/v1/events/stream", { key: live });
+    assert.deepEqual([status, headers.get("content-type"), text], [200, "text/event-stream", ""]);
+  }
+  const all = [];
+  for (let n = 0; n < 10; n++) all.push(await open());
+  assert.deepEqual([...new Set(all.map(({ status }) => status))], [200]);
+  for (const stream of all) stream.close();
+});
+
+test("a client that takes nothing loses its place", async () => {
+  await withState(vars(mock), async ({ worker }) => {
+    const { open, begin } = await past(worker, 24);
+    const all = [await open("type=payment.*", { ...begin, slow: true })];
+    for (let n = 1; n < 10; n++) all.push(await open());
+    assert.equal((await open()).status, 429);
+    // The others are read: they have had their comments meanwhile.
+    await worker.advance(61_000);
+    await logged(worker, "a client takes nothing");
+    const again = await until(
+      async () => {
+        const tried = await open();
+        return tried.status === 200 && tried;
+      },
+      "room for a stream",
+      60_000,
+    );
+    all[0].slow = false;
+    await all[0].ended(60_000);
+    assert.equal(all[0].whole, false);
+    assert.equal(all[1].whole, undefined);
+    for (const stream of [...all, again]) stream.close();
+  });
+});
+
+test("a key that was revoked hears nothing more, however slowly it reads; one that holds reads slowly as long as it will", async () => {
+  await withState(vars(mock), async ({ worker }) => {
+    const { id, ids, open, begin } = await past(worker, 56);
+    const stream = await open("type=payment.*", { ...begin, slow: true });
+    const slowly = async () => {
+      for (let n = 0; n < 4; n++) {
+        await worker.advance(22_000);
+        await stream.some(2_000_000);
+      }
+    };
+    await slowly();
+    assert.equal(stream.whole, undefined);
+    const keys = await worker.call("GET", `/v1/admin/tenants/${id}/api-keys`, { admin: true });
+    const { id: key } = keys.body.data.find(({ environment }) => environment === "live");
+    assert.equal((await worker.call("DELETE", `/v1/admin/tenants/${id}/api-keys/${key}`, { admin: true })).status, 200);
+    await slowly();
+    await logged(worker, "the key does not hold any more");
+    stream.slow = false;
+    await stream.ended(60_000);
+    assert.equal(stream.whole, false);
+    assert.ok(stream.events.length < ids.length, `${stream.events.length} of ${ids.length} events`);
+  });
+});
+
+test("ten streams that read the archive take the memory of few files", async () => {
+  await withState(vars(mock), async ({ worker }) => {
+    const { id, live, open } = await seller(worker);
+    const [start, day] = [madeAt(id) + MINUTE, 86_400_000];
+    const month = monthOf(start);
+    const ends = Date.parse(new Date(start).toISOString().slice(0, 10)) + day;
+    const bucket = await worker.mf.getR2Bucket("ARCHIVE");
+    /** @type {string[]} */
+    const wanted = [];
+    // Files of 8 MiB of a kind each, as a month that is archived leaves them.
+    const files = 3;
+    for (let file = 0; file < files; file++) {
+      for (const kind of ["evt", "ver"]) {
+        const rows = Array.from({ length: 8_000 }, (_, n) => {
+          const at = start + (file * 8_000 + n) * Math.floor((ends - start) / (files * 8_000 + 1));
+          const own = `${kind}_${ulid(at)}`;
+          const text = "x".repeat(800);
+          if (kind === "ver")
+            return [
+              own,
+              { id: own, revision: 0, record: { id: own, chain: "base", status: "confirmed", error_code: null, amount: "1", text } },
+            ];
+          const type = n % 1_000 === 0 ? "settlement.succeeded" : "payment.finalized";
+          if (n % 1_000 === 0) wanted.push(own);
+          return [own, { id: own, kind: type, subject: own, body: { id: own, text }, at }];
+        }).sort(([one], [other]) => (one < other ? -1 : 1));
+        const [first, last] = [String(rows[0][0]), String(rows.at(-1)?.[0])];
+        const date = new Date(start).toISOString().slice(0, 10).replaceAll("-", "/");
+        const key = `${id}/live/${date}/${first}-${last}.ndjson.gz`;
+        await bucket.put(key, gzipSync(rows.map(([, row]) => `${JSON.stringify(row)}\n`).join("")));
+      }
+    }
+    await worker.advance(archivedFrom(month) + 5 * day - start);
+    assert.equal((await worker.call("GET", "/v1/events?limit=1", { key: live })).status, 200);
+    const before = await worker.memory();
+    const all = [];
+    // Each reads all there is, and those that begin later read other files at that time.
+    for (let n = 0; n < 10; n++) {
+      all.push(await open("type=settlement.*,verification.failed", { last: `evt_${ulid(start - MINUTE)}` }));
+    }
+    await Promise.all(all.map((stream) => until(() => stream.events.length >= wanted.length, "all events", 180_000)));
+    for (const stream of all) assert.deepEqual(stream.ids(), [...wanted].sort());
+    const held = ((await worker.memory()) - before) / 2 ** 20;
+    console.log(`      ten streams of the archive: ${Math.round(held)} MiB of WebAssembly more`);
+    assert.ok(held < 64, `${held} MiB`);
+    for (const stream of all) stream.close();
+  });
 });
 
 test("a Worker that is killed loses nothing of a stream", async () => {

@@ -1,7 +1,7 @@
 //! `GET /v1/events/stream`: events as they come, as server-sent events (HTML Living Standard, section 9.2).
 
 use crate::body::invalid;
-use crate::events::EventView;
+use crate::events::{EventFilter, EventView, read_event_filter};
 use x402_chain::id::EventId;
 use x402_core::error::Fault;
 
@@ -13,6 +13,12 @@ pub const HEARTBEAT: &str = ":\n\n";
 
 /// After how long a client connects again, in milliseconds.
 const RETRY_MS: u64 = 2_000;
+
+/// The same with an id from which on a client that connects again goes on.
+#[must_use]
+pub fn position(id: EventId) -> String {
+    format!(":\nid: {id}\n\n")
+}
 
 /// What stands first in a stream: when to connect again, and from which id on then, where no event comes before that.
 #[must_use]
@@ -32,6 +38,25 @@ pub fn push_event(text: &mut String, event: &EventView) -> Result<(), Fault> {
     lines.iter().for_each(|line| text.push_str(line));
     text.push('\n');
     Ok(())
+}
+
+/// Parameters of the list that say what a stream does otherwise.
+const OF_THE_LIST: [&str; 4] = ["from", "to", "limit", "cursor"];
+
+/// Reads `type` and `subject` of a query string.
+///
+/// # Errors
+/// `INVALID_REQUEST`, naming the parameter; also of one that only the list takes.
+pub fn read_stream_filter(query: &str) -> Result<EventFilter, Fault> {
+    for (name, _) in form_urlencoded::parse(query.as_bytes()) {
+        if OF_THE_LIST.contains(&name.as_ref()) {
+            return Err(invalid(
+                &name,
+                "is for the list: a stream goes on after the event of the header Last-Event-ID",
+            ));
+        }
+    }
+    read_event_filter(query)
 }
 
 /// Reads the header `Last-Event-ID`; an empty one is absent.
@@ -71,6 +96,17 @@ mod tests {
              \"data\":{{\"a\":\"1\\n2\"}}}}\n\n"
         );
         assert_eq!(text, want);
+    }
+
+    #[test]
+    fn a_stream_takes_no_page() {
+        assert!(read_stream_filter("type=payment.*&environment=test").is_ok_and(|filter| filter.kinds.len() > 1));
+        for name in OF_THE_LIST {
+            let wrong = read_stream_filter(&format!("type=payment.*&{name}=1")).expect_err("of the list");
+            assert_eq!(wrong.param.as_deref(), Some(name));
+        }
+        let id = EventId::new(UnixMillis(1), [0; 10]);
+        assert_eq!(position(id), format!(":\nid: {id}\n\n"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use crate::body::invalid;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use x402_chain::address::{Address, Family, hex_bytes};
 use x402_chain::id::{EventId, SettlementId, VerificationId};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
@@ -101,7 +102,7 @@ pub fn read_event_filter(query: &str) -> Result<EventFilter, Fault> {
                     filter.kinds.extend(kinds_of(text)?);
                 }
             }
-            "subject" if (1..=SUBJECT_BYTES_MAX).contains(&value.len()) => filter.subject = Some(value.into_owned()),
+            "subject" if (1..=SUBJECT_BYTES_MAX).contains(&value.len()) => filter.subject = Some(read_subject(&value)?),
             "subject" => return Err(invalid("subject", &format!("must have 1 to {SUBJECT_BYTES_MAX} bytes"))),
             "from" => filter.from = Some(read_time("from", &value)?),
             "to" => filter.to = Some(read_time("to", &value)?),
@@ -110,7 +111,28 @@ pub fn read_event_filter(query: &str) -> Result<EventFilter, Fault> {
     }
     filter.kinds.sort_unstable();
     filter.kinds.dedup();
+    check_range(filter.from, filter.to)?;
     Ok(filter)
+}
+
+/// A subject as events name it: an EVM address has its checksum, however it is written.
+fn read_subject(text: &str) -> Result<String, Fault> {
+    if hex_bytes::<20>(text).is_none() {
+        return Ok(text.to_owned());
+    }
+    let address = Address::parse(Family::Evm, text);
+    Ok(address.ok_or_else(|| invalid("subject", "is an address whose checksum is wrong"))?.to_string())
+}
+
+/// Checks that a range does not end before it begins.
+///
+/// # Errors
+/// `INVALID_REQUEST`, naming `to`.
+pub(crate) fn check_range(from: Option<UnixMillis>, to: Option<UnixMillis>) -> Result<(), Fault> {
+    match from.zip(to) {
+        Some((from, to)) if from > to => Err(invalid("to", "must not be before 'from'")),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The kinds that a name stands for: one, or with `.*` at its end all of a family.
@@ -179,9 +201,23 @@ mod tests {
             (&long, "subject"),
             ("from=today", "from"),
             ("to=1", "to"),
+            ("from=1970-01-01T00:00:02Z&to=1970-01-01T00:00:01Z", "to"),
+            ("subject=0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "subject"),
         ] {
             assert_eq!(read(query).expect_err(query).param.as_deref(), Some(param), "{query}");
         }
+    }
+
+    #[test]
+    fn an_address_is_found_in_any_case() {
+        let written = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266";
+        let upper = format!("0X{}", written[2..].to_uppercase());
+        for text in [written, &written.to_lowercase(), &upper] {
+            let found = read_event_filter(&format!("subject={text}")).expect("reads").subject;
+            assert_eq!(found.as_deref(), Some(written));
+        }
+        let solana = "4zMMC9srt5Ri5X14GAgXhaHii3GnPAEERYPJgZJDncDU";
+        assert_eq!(read_event_filter(&format!("subject={solana}")).expect("reads").subject.as_deref(), Some(solana));
     }
 
     #[test]

@@ -2,10 +2,10 @@
 
 use crate::body::invalid;
 use crate::csv::push_line;
-use crate::events::read_time;
+use crate::events::{check_range, read_time};
 use serde::Serialize;
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use x402_chain::id::{AuditId, EventId, SettlementId, VerificationId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
@@ -167,14 +167,18 @@ pub struct ExportQuery {
     pub before: Option<String>,
 }
 
-/// Reads `kind`, `format`, `from`, `to` and `cursor` of a query string. Other parameters are ignored.
+/// Reads `kind`, `format`, `from`, `to` and `cursor` of a query string; `environment` is read apart. What an export does not
+/// know is refused, since a file that is not what was asked for looks like one that is. `has_key`: whether a key asks.
 ///
 /// # Errors
 /// `INVALID_REQUEST`, naming the parameter.
-pub fn read_export_query(query: &str) -> Result<ExportQuery, Fault> {
+pub fn read_export_query(query: &str, has_key: bool) -> Result<ExportQuery, Fault> {
     let mut form = ExportForm { kind: ExportKind::Verifications, format: ExportFormat::Ndjson };
-    let (mut from, mut to, mut cursor) = (None, None, None);
+    let (mut from, mut to, mut cursor, mut given) = (None, None, None, BTreeSet::new());
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if !given.insert(name.clone().into_owned()) {
+            return Err(invalid(&name, "may be given once"));
+        }
         match name.as_ref() {
             "kind" => {
                 let found = ExportKind::ALL.into_iter().find(|kind| kind.name() == value);
@@ -188,8 +192,13 @@ pub fn read_export_query(query: &str) -> Result<ExportQuery, Fault> {
             "from" => from = Some(read_time("from", &value)?),
             "to" => to = Some(read_time("to", &value)?),
             "cursor" => cursor = Some(value.into_owned()),
-            _ => {}
+            "environment" => {}
+            other => return Err(invalid(other, "is no parameter of an export")),
         }
+    }
+    check_range(from, to)?;
+    if form.kind == ExportKind::Audit && !has_key && given.contains("environment") {
+        return Err(invalid("environment", "cannot be chosen: a session exports the audit log of both"));
     }
     if cursor.as_ref().is_some_and(|cursor| !form.kind.is_id(cursor)) {
         return Err(invalid("cursor", "must be the id of the last row that you have, of the same kind"));
@@ -278,7 +287,6 @@ mod tests {
     use crate::audit::AuditView;
     use crate::events::EventView;
     use schemars::{JsonSchema, schema_for};
-    use std::collections::BTreeSet;
     use x402_core::settlement::status::Settlement;
     use x402_core::verification::answer::VerificationAnswer;
 
@@ -288,14 +296,14 @@ mod tests {
     fn a_query_is_read_or_its_fault_named() {
         let form = ExportForm { kind: ExportKind::Verifications, format: ExportFormat::Ndjson };
         let all = ExportQuery { form, from: None, before: None };
-        assert_eq!(read_export_query("limit=3&environment=test"), Ok(all));
-        let read = read_export_query("kind=events&format=csv&from=1970-01-01T00:00:01Z&to=1970-01-01T00:00:02Z")
-            .expect("reads");
+        assert_eq!(read_export_query("environment=test", true), Ok(all));
+        let query = "kind=events&format=csv&from=1970-01-01T00:00:01Z&to=1970-01-01T00:00:02Z";
+        let read = read_export_query(query, true).expect("reads");
         assert_eq!(read.form, ExportForm { kind: ExportKind::Events, format: ExportFormat::Csv });
         assert_eq!(read.from, Some(UnixMillis(1_000)));
         assert_eq!(read.before, Some(EventId::new(UnixMillis(2_000), [0; 10]).to_string()));
         // Whichever is less.
-        let before = |query: &str| read_export_query(query).expect("reads").before;
+        let before = |query: &str| read_export_query(query, false).expect("reads").before;
         assert_eq!(before(&format!("cursor={VER}&to=2999-01-01T00:00:00Z")).as_deref(), Some(VER));
         assert!(before(&format!("cursor={VER}&to=1970-01-01T00:00:00Z")).is_some_and(|id| id.as_str() < VER));
         for (query, param) in [
@@ -305,9 +313,20 @@ mod tests {
             ("to=1", "to"),
             ("cursor=x", "cursor"),
             (&format!("kind=events&cursor={VER}"), "cursor"),
+            ("from=1970-01-01T00:00:02Z&to=1970-01-01T00:00:01Z", "to"),
+            ("limit=3", "limit"),
+            ("type=payment.*", "type"),
+            ("kind=events&kind=audit", "kind"),
+            ("kind=audit&environment=live", "environment"),
         ] {
-            assert_eq!(read_export_query(query).expect_err(query).param.as_deref(), Some(param), "{query}");
+            assert_eq!(read_export_query(query, false).expect_err(query).param.as_deref(), Some(param), "{query}");
         }
+    }
+
+    #[test]
+    fn a_key_may_name_its_environment() {
+        assert!(read_export_query("kind=audit&environment=live", true).is_ok());
+        assert!(read_export_query("kind=events&environment=live", false).is_ok());
     }
 
     #[test]

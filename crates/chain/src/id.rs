@@ -174,6 +174,18 @@ impl EventId {
     pub const fn verification(self) -> VerificationId {
         VerificationId(self.0)
     }
+
+    /// The id so far after this one, by the numbers that ids are; the last of all ids where there is none.
+    #[must_use]
+    pub const fn plus(self, distance: u128) -> Self {
+        Self(Ulid(self.0.0.saturating_add(distance)))
+    }
+
+    /// How far this id is after an earlier one.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> u128 {
+        self.0.0.saturating_sub(earlier.0.0)
+    }
 }
 
 impl AuditId {

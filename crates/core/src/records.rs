@@ -9,6 +9,7 @@ pub mod gzip;
 pub mod latency;
 pub mod pack;
 pub mod rollup;
+pub mod tail;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;

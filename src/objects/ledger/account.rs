@@ -8,7 +8,7 @@ use x402_chain::id::VerificationId;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
-use x402_core::messages::ledger::{AccountView, LedgerReply};
+use x402_core::messages::ledger::{AccountView, LedgerEnvelope, LedgerReply};
 use x402_core::tenancy::admission::{PresentedKey, authorize_key};
 use x402_core::tenancy::payee::{PayeeQuery, resolve_payee};
 use x402_core::tenancy::usage;
@@ -35,6 +35,22 @@ impl TenantLedger {
             let key = authorize_key(&memory.tenant, key, now)?;
             let answer = read(memory, key)?;
             Ok((answer, headers::rate_headers(&memory.admission.rates(&memory.tenant, now), now)))
+        })
+    }
+
+    /// Counts an export that begins. A ledger without a tenant counts none.
+    pub(super) fn count_export(&self, envelope: &LedgerEnvelope, now: UnixMillis) -> Result<(), Fault> {
+        if self.memory.borrow().is_none() {
+            return Ok(());
+        }
+        let store = self.store();
+        self.with_state(|memory| {
+            let mut admission = memory.admission.clone();
+            let key = envelope.message.reading_key().map(|key| envelope.present(key));
+            admission.count_export(&memory.tenant, key, now)?;
+            store.atomically(|| store.put_admission(&admission))?;
+            memory.note_written(admission, now);
+            Ok(())
         })
     }
 

@@ -69,14 +69,16 @@ impl<'a> ChangedDays<'a> {
         Ok(())
     }
 
-    /// Stores and counts a settlement, unless a newer revision is stored, or one that adds the same.
+    /// Stores and counts a settlement, unless a newer revision is stored. One that adds the same is stored too: revisions in
+    /// between may still come.
     pub(super) fn add_settlement(&mut self, new: &SettlementState) -> Result<(), Fault> {
         let stored = self.store.settlement(new.id)?;
-        let is_known = |stored: &SettlementState| stored.revision >= new.revision || stored.adds_the_same(new);
-        if self.progress.is_none() || stored.as_ref().is_some_and(is_known) {
+        if self.progress.is_none() || stored.as_ref().is_some_and(|stored| stored.revision >= new.revision) {
             return Ok(());
         }
-        self.day(day_of_settlement(new.id))?.apply_settlement(stored.as_ref(), new)?;
+        if !stored.as_ref().is_some_and(|stored| stored.adds_the_same(new)) {
+            self.day(day_of_settlement(new.id))?.apply_settlement(stored.as_ref(), new)?;
+        }
         self.store.put_settlement(new)
     }
 

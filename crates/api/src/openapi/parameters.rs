@@ -94,7 +94,11 @@ fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
         return Vec::new();
     }
     let one = |name: &str, about: &str, schema: Value| json!({"name": name, "in": "query", "description": about, "schema": schema});
-    let about = "For a session: `live` where it is absent. A key reads its own environment.";
+    let about = if endpoint == Endpoint::Export {
+        "For a session: `live` where it is absent, and not with `audit`, which holds both. A key exports its own environment."
+    } else {
+        "For a session: `live` where it is absent. A key reads its own environment."
+    };
     let mut all = vec![one("environment", about, json!({"enum": ["live", "test"]}))];
     if endpoint == Endpoint::Analytics {
         let (default, most) = (analytics::DAYS_DEFAULT, analytics::DAYS_MAX);
@@ -104,7 +108,7 @@ fn event_parameters(endpoint: Endpoint) -> Vec<Value> {
     if is_listed {
         let about = "Only events of these types, separated by commas; `payment.*` names all that begin so.";
         all.push(one("type", about, json!({"type": "string", "example": "payment.*,quota.exceeded"})));
-        let about = "Only events about this: an id, an address, or a month.";
+        let about = "Only events about this: an id, an address (on EVM in any case of its letters), or a month.";
         all.push(one(
             "subject",
             about,

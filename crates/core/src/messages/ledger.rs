@@ -37,6 +37,9 @@ pub struct LedgerEnvelope {
     /// The address that the request comes from, where it presents a key: the ledger checks the key's networks by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<IpAddr>,
+    /// Whether the request begins an export, which the ledger counts. A ledger of the build before counts none.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub counted: bool,
     /// The message.
     // The member's name in version 1.
     #[serde(rename = "ask")]
@@ -61,6 +64,7 @@ impl LedgerEnvelope {
             path: String::new(),
             access: None,
             from: None,
+            counted: false,
             message,
         }
     }
@@ -187,6 +191,12 @@ impl LedgerMessage {
                 | Self::HandOver { .. }
                 | Self::Reload { .. }
         )
+    }
+
+    /// The key that asks to read; `None` where no key does.
+    #[must_use]
+    pub const fn reading_key(&self) -> Option<&KeyHash> {
+        if let Self::List { key } | Self::Account { key, .. } = self { Some(key) } else { None }
     }
 
     /// Whether the ledger loads its tenant before it replies.

@@ -20,6 +20,9 @@ use x402_chain::time::{Period, UnixMillis};
 
 /// How often a key's last use is noted at most.
 const LAST_USED_EVERY_MS: u64 = 60_000;
+/// Exports of a tenant and environment that begin in a minute. They have a window of their own: an export may not take from
+/// what payments have.
+const EXPORTS_MAX: u64 = 60;
 /// How long an idempotency record holds: 24 hours.
 pub const IDEMPOTENCY_MS: u64 = 86_400_000;
 
@@ -46,6 +49,9 @@ pub struct Admission {
     /// What sellers heard of the quota this month; `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quota: Option<QuotaMarks>,
+    /// Exports that began in the last minute.
+    #[serde(default, skip_serializing_if = "RateWindow::is_empty")]
+    pub exports: RateWindow,
 }
 
 /// A period that is over, with its totals.
@@ -73,6 +79,7 @@ impl Admission {
             last_used: BTreeMap::new(),
             spending: TenantSpending::default(),
             quota: None,
+            exports: RateWindow::default(),
         }
     }
 
@@ -109,6 +116,24 @@ impl Admission {
         self.minute.count(MINUTE, now);
         self.hour.count(HOUR, now);
         self.note_key_use(key, now);
+    }
+
+    /// Counts an export that begins: of a key, or without one of a session.
+    ///
+    /// # Errors
+    /// As [`authorize_key`]; `RATE_LIMITED`.
+    pub fn count_export(&mut self, tenant: &Tenant, key: Option<PresentedKey>, now: UnixMillis) -> Result<(), Fault> {
+        let key = key.map(|key| authorize_key(tenant, key, now)).transpose()?;
+        let free = self.exports.frees_at(MINUTE, EXPORTS_MAX, now);
+        if free > now {
+            let detail = format!("{EXPORTS_MAX} exports may begin in a minute");
+            return Err(Fault::new(ErrorCode::RateLimited, detail).after(free.since(now).div_ceil(1_000)));
+        }
+        self.exports.count(MINUTE, now);
+        if let Some(key) = key {
+            self.note_key_use(key.id, now);
+        }
+        Ok(())
     }
 
     /// Counts a request again whose record was stored after this was: `used` is what it counts against the quota.

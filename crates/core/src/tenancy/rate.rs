@@ -38,6 +38,11 @@ impl RateSpan {
 pub struct RateWindow(Vec<(u64, u32)>);
 
 impl RateWindow {
+    /// Whether nothing is counted.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     fn current(&self, span: RateSpan, now: UnixMillis) -> impl Iterator<Item = (u64, u32)> {
         let oldest = span.bucket(now).saturating_sub(BUCKETS);
         self.0.iter().copied().filter(move |(bucket, _)| *bucket >= oldest)
