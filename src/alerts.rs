@@ -71,12 +71,15 @@ async fn make_notice(
 }
 
 /// Mails to addresses.
-fn mails_to(addresses: impl Iterator<Item = String>, now: UnixMillis) -> Result<Vec<(MailId, String)>, Fault> {
+pub(crate) fn mails_to(
+    addresses: impl Iterator<Item = String>,
+    now: UnixMillis,
+) -> Result<Vec<(MailId, String)>, Fault> {
     addresses.map(|address| Ok((MailId::new(now, app::random()?), address))).collect()
 }
 
 /// Queues mails that were written. What is lost is queued within two minutes.
-async fn queue(app: &App, mails: &[(MailId, String)]) {
+pub(crate) async fn queue(app: &App, mails: &[(MailId, String)]) {
     for (mail, _) in mails {
         if let Err(fault) = mail::queue(app, *mail).await {
             event(TelemetryKind::MailNotQueued, &[TelemetryField::Cause(&fault)]);

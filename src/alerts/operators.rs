@@ -25,6 +25,8 @@ const AT_ONCE: usize = 5;
 /// How long after its end an hour is judged: months copy their totals to the directory within minutes.
 const COPIED_MS: u64 = 10 * 60_000;
 const HOUR_MS: u64 = 60 * 60_000;
+/// Tenants with an unknown price that are named.
+const PRICES_MAX: u64 = 50;
 
 /// Runs all checks and stores what has changed; returns how many alerts did.
 ///
@@ -35,6 +37,7 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let before = alerts::checks_changed(&db).await?;
     let kept = alerts::operator_alerts(&db).await?;
     let mut checks = vec![error_rate(&db, now).await?, sanctions(now)];
+    checks.extend(unknown_prices(&db).await?);
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
     let of_chains: Vec<Vec<Check>> =
@@ -65,6 +68,37 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         store(app, &db, (before, now), (&changes, &lines)).await?;
     }
     Ok(changed)
+}
+
+/// Tells operators something once, by the same ways as alerts.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn tell(app: &App, text: &str, now: UnixMillis) -> Result<(), Fault> {
+    let address = app.settings.operator_mail().filter(|_| app.settings.mail().is_some());
+    let mails = mails_to(address.map(str::to_owned).into_iter(), now)?;
+    let new = NewNotice {
+        id: NoticeId::new(now, app::random()?),
+        text,
+        at: now,
+        is_posted: app.settings.operator_alert_url().is_some(),
+        mails: &mails,
+        origin: &app.origin,
+    };
+    alerts::put_operator_notice(&app.db()?, &new).await?;
+    queue(app, &mails).await;
+    Ok(())
+}
+
+/// Tenants whose price is not of the table of tiers.
+async fn unknown_prices(db: &D1Database) -> Result<Vec<Check>, Fault> {
+    let rows = d1::billing::unknown_prices(db, PRICES_MAX).await?;
+    let check = |row: d1::billing::rows::UnknownPriceRow| Check {
+        kind: OperatorAlert::UnknownPrice,
+        subject: row.tenant.to_string(),
+        finding: Finding::Wrong(format!("the price is {}", row.price)),
+    };
+    Ok(rows.into_iter().map(check).collect())
 }
 
 fn is_of(open: &KeptAlert, check: &Check) -> bool {

@@ -1,9 +1,10 @@
 //! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
-//! shipping events of the directory, deleting tenants, alerts.
+//! shipping events of the directory, deleting tenants, alerts, billing.
 
 use crate::alerts;
 use crate::app;
 use crate::app::App;
+use crate::billing;
 use crate::clients;
 use crate::d1;
 use crate::d1::change::ChangesOf;
@@ -12,7 +13,7 @@ use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use futures_util::future::join4;
+use futures_util::future::join5;
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::network::NETWORKS;
@@ -60,15 +61,17 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::proofs::purge_challenges(&app.db()?, now).await?;
             d1::alerts::purge(&app.db()?, now).await?;
             alerts::raise_expiring_keys(app, now).await?;
-            Ok(checked.saturating_add(close_periods(app, now).await?))
+            let compared = billing::books::reconcile(app, now).await?;
+            Ok(checked.saturating_add(compared).saturating_add(close_periods(app, now).await?))
         }
         MINUTELY => {
             // No one of them waits for another, or fails with it.
             let shipping = directory_events::carry_on(app, ChangesOf::All, now);
             let (queueing, alerting) = (mail::queue_again(app, now), alerts::go_on(app, now));
-            let (shipped, queued, deleted, alerted) =
-                join4(shipping, queueing, erasure::go_on(app, now), alerting).await;
-            Ok(shipped?.saturating_add(queued?).saturating_add(deleted?).saturating_add(alerted?))
+            let (shipped, queued, deleted, alerted, billed) =
+                join5(shipping, queueing, erasure::go_on(app, now), alerting, billing::due::go_on(app, now)).await;
+            let all = [shipped?, queued?, deleted?, alerted?, billed?];
+            Ok(all.into_iter().fold(0, usize::saturating_add))
         }
         CHECK_SERVICE => alerts::operators::check(app, now).await,
         other => Err(Fault::internal(format!("the cron trigger '{other}' has no job"))),
