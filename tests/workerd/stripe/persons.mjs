@@ -1,0 +1,99 @@
+// What persons do at Stripe, and what a test compares with.
+
+const LIVE = ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
+const TIERS = { starter: 9_900, pro: 29_900, enterprise: 99_900 };
+/** What the portal may do, as `npm run stripe:setup` sets it up. */
+const PORTAL = {
+  features: {
+    payment_method_update: { enabled: true },
+    invoice_history: { enabled: true },
+    subscription_cancel: { enabled: true, mode: "at_period_end" },
+    subscription_update: { enabled: false },
+  },
+};
+
+/** Persons of a gateway. */
+export function persons({ own, world, cards, checkout, dashboard }) {
+  /** Every page of a list. @returns {any[]} */
+  function every(path, params = {}) {
+    const found = [];
+    for (let more = true; more; ) {
+      const page = own("GET", path, { ...params, limit: 100, ...(found.length ? { starting_after: found.at(-1).id } : {}) });
+      found.push(...page.data);
+      more = page.has_more;
+    }
+    return found;
+  }
+  const subscriptions = (customer) => every("/v1/subscriptions", { customer, status: "all" });
+  const live = (customer) => subscriptions(customer).filter(({ status }) => LIVE.includes(status));
+
+  return {
+    /** Products and prices of the paid tiers and a portal configuration, as the setup makes them; the ids of the prices. */
+    catalog(amounts = TIERS) {
+      dashboard.configure(PORTAL);
+      const made = Object.entries(amounts).map(([tier, amount]) => {
+        const product = own("POST", "/v1/products", { name: `x402-edge ${tier}`, metadata: { x402_edge_tier: tier } });
+        const price = own("POST", "/v1/prices", {
+          product: product.id,
+          currency: "usd",
+          unit_amount: amount,
+          recurring: { interval: "month" },
+          lookup_key: `x402_edge_${tier}_monthly`,
+          metadata: { tier },
+        });
+        return [tier, price.id];
+      });
+      return Object.fromEntries(made);
+    },
+    /** A person pays on a session's page; the session, or `{ declined }`. @param {import("./cards.mjs").CardKind} [card] */
+    complete: (session, card = "ok") => checkout.complete(session, cards, card),
+    /** Checkout sessions of a customer, the newest first. */
+    sessionsOf: checkout.of,
+    /** A person's new card, set as the portal sets it: the customer's and their subscriptions'. Its id.
+     * @param {import("./cards.mjs").CardKind} card */
+    setCard(customer, card) {
+      const id = cards.attach(customer, card);
+      own("POST", `/v1/customers/${customer}`, { invoice_settings: { default_payment_method: id } });
+      for (const one of live(customer)) own("POST", `/v1/subscriptions/${one.id}`, { default_payment_method: id });
+      return id;
+    },
+    /** Has the card that a customer's subscription is paid by do what another kind does. */
+    turnCard(customer, card) {
+      const { invoice_settings: settings } = own("GET", `/v1/customers/${customer}`);
+      const id = live(customer)[0]?.default_payment_method ?? settings.default_payment_method;
+      if (!id) throw new Error(`${customer} has no card`);
+      cards.turn(id, card);
+    },
+    /** A person, or the account's owner, pays an open invoice by the card that is there; the invoice, or a `StripeError`. */
+    pay: (invoice) => own("POST", `/v1/invoices/${invoice}/pay`),
+    /** All customers who are not deleted, the newest first. */
+    customers: () => every("/v1/customers"),
+    subscriptions,
+    /** A customer's newest subscription that is not over, or their newest. */
+    subscriptionOf: (customer) => live(customer)[0] ?? subscriptions(customer)[0],
+    /** A customer's invoices, the newest first. */
+    invoices: (customer) => every("/v1/invoices", { customer }),
+    every,
+    /** What Stripe says of each customer: what D1 must say in the end. */
+    state: () =>
+      every("/v1/customers").map((customer) => ({
+        customer: customer.id,
+        email: customer.email,
+        tenant: customer.metadata.tenant,
+        subscriptions: subscriptions(customer.id).map((one) => ({
+          id: one.id,
+          status: one.status,
+          price: one.items.data[0]?.price.id,
+          lookup_key: one.items.data[0]?.price.lookup_key,
+          tier: one.items.data[0]?.price.metadata.tier,
+          period: [one.items.data[0]?.current_period_start, one.items.data[0]?.current_period_end],
+          trial_end: one.trial_end,
+          cancel_at_period_end: one.cancel_at_period_end,
+          schedule: one.schedule,
+          created: one.created,
+        })),
+      })),
+    /** What of an invoice was paid by which payments. */
+    paymentsOf: (invoice) => world.hook("payments", { invoice }),
+  };
+}
