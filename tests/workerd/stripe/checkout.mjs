@@ -145,7 +145,8 @@ export function checkout({ own, emit, now, id }) {
       Object.assign(session, {
         status: "complete",
         url: null,
-        payment_status: "paid",
+        // "The payment is delayed to a future date", as the document says of this status.
+        payment_status: trial_period_days ? "no_payment_required" : "paid",
         subscription: subscription.id,
         invoice: subscription.latest_invoice,
       });
