@@ -123,8 +123,15 @@ test("every call that we make is Stripe's, and so is every answer and every even
     type: "subscription_update_confirm",
     subscription_update_confirm: { subscription: subscription.id, items: [{ id: item, price: prices.pro, quantity: 1 }] },
   };
-  for (const more of [{}, { flow_data: flow }]) {
-    const portal = await done("POST", "/v1/billing_portal/sessions", { customer, return_url: "https://pay.example/", ...more });
+  const configurations = await done("GET", "/v1/billing_portal/configurations", { active: true });
+  const named = (name) => configurations.data.find(({ metadata }) => metadata.x402_edge === name).id;
+  const open = { customer, return_url: "https://pay.example/" };
+  // Stripe has no default of its own, and confirms no change where its configuration allows none.
+  for (const more of [{}, { configuration: named("portal"), flow_data: flow }]) {
+    assert.equal((await ask("POST", "/v1/billing_portal/sessions", { ...open, ...more })).status, 400);
+  }
+  for (const more of [{ configuration: named("portal") }, { configuration: named("confirm"), flow_data: flow }]) {
+    const portal = await done("POST", "/v1/billing_portal/sessions", { ...open, ...more });
     assert.match(portal.url, /^https:\/\/billing\.stripe\.com\/p\/session\/test_/);
   }
   const preview = await done("POST", "/v1/invoices/create_preview", { subscription: subscription.id });
@@ -163,7 +170,7 @@ test("every call that we make is Stripe's, and so is every answer and every even
 
 test("what Stripe would not understand throws, and is told at the end", async () => {
   const { id } = await customerOf();
-  const wrong = [
+  const wrong = /** @type {[string, string, any, any, RegExp][]} */ ([
     ["POST", "/v1/customers", { emial: "a@b.example" }, {}, /emial/],
     ["POST", "/v1/checkout/sessions", { mode: "subscription", customer: id, payment_method_types: ["card"] }, {}, /payment_method_types/],
     ["POST", "/v1/checkout/sessions", { mode: "subscription", subscription_data: { trial_period: 7 } }, {}, /trial_period/],
@@ -174,7 +181,7 @@ test("what Stripe would not understand throws, and is told at the end", async ()
     ["GET", "/v1/customers", {}, { authorization: "Bearer sk_live_1" }, /no key/],
     ["GET", "/v1/customer", {}, {}, /Stripe has no/],
     ["GET", "/v1/prices", { lookup_key: "x" }, {}, /lookup_key/],
-  ];
+  ]);
   for (const [method, path, params, headers, expected] of wrong) await assert.rejects(ask(method, path, params, { headers }), expected);
   assert.equal(stripe.violations.length, wrong.length);
   assert.throws(() => stripe.stop(), /10 requests or answers were not Stripe's/);

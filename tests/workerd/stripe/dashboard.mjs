@@ -49,6 +49,19 @@ export function dashboard({ own, now, id }) {
     return found;
   };
 
+  /** A configuration as it is answered: its products only where they are expanded. */
+  function configured(configuration, { expand = [] }) {
+    if (expand.some((link) => link.endsWith("features.subscription_update.products"))) return configuration;
+    const { products: _, ...update } = configuration.features.subscription_update;
+    return { ...configuration, features: { ...configuration.features, subscription_update: update } };
+  }
+
+  /** The products of a portal, as they are answered. */
+  const withQuantity = ({ adjustable_quantity: quantity = {}, ...more }) => ({
+    ...more,
+    adjustable_quantity: { enabled: false, maximum: null, minimum: 1, ...quantity },
+  });
+
   function configure(params, name) {
     const old = name ? find(configurations, "configuration", name) : undefined;
     const made = old ?? { id: id("bpc_"), object: "billing_portal.configuration", created: seconds() };
@@ -68,21 +81,26 @@ export function dashboard({ own, now, id }) {
       name: params.name ?? old?.name ?? null,
       updated: seconds(),
     });
+    const { subscription_update: update } = made.features;
+    update.products = update.products ? update.products.map(withQuantity) : null;
     if (!old) configurations.unshift(made);
     return made;
   }
 
   function openPortal({ customer, return_url = null, configuration, flow_data: flow }) {
     if (own("GET", `/v1/customers/${customer}`).deleted) throw missing("customer", customer);
-    const chosen = configuration ? find(configurations, "configuration", configuration) : configurations.find(({ active }) => active);
+    const chosen = configuration
+      ? find(configurations, "configuration", configuration)
+      : configurations.find(({ is_default: standard }) => standard);
     if (!chosen) {
       const message =
         "No configuration provided and your test mode default configuration has not been created. Provide a configuration or create your default by saving your customer portal settings in test mode at https://dashboard.stripe.com/test/settings/billing/portal.";
       throw new StripeError(400, { message });
     }
-    const own_id = id("bps_");
+    if (flow) allowed(flow, chosen.features);
+    const own_name = id("bps_");
     const made = {
-      id: own_id,
+      id: own_name,
       object: "billing_portal.session",
       configuration: chosen.id,
       created: seconds(),
@@ -93,10 +111,27 @@ export function dashboard({ own, now, id }) {
       locale: null,
       on_behalf_of: null,
       return_url,
-      url: `https://billing.stripe.com/p/session/test_${own_id.slice(4)}${flow ? "/flow" : ""}`,
+      url: `https://billing.stripe.com/p/session/test_${own_name.slice(4)}${flow ? "/flow" : ""}`,
     };
     portals.unshift(made);
     return made;
+  }
+
+  /** Refuses to lead to what a configuration does not let a person do. */
+  function allowed({ type, subscription_update_confirm: confirm }, { subscription_update: update, subscription_cancel: cancel }) {
+    const refuse = (message) => {
+      throw new StripeError(400, { message });
+    };
+    if (type.startsWith("subscription_update") && !update.enabled) {
+      refuse("This subscription cannot be updated because the subscription update feature in the portal configuration is disabled.");
+    }
+    if (type === "subscription_cancel" && !cancel.enabled) {
+      refuse("This subscription cannot be canceled because the subscription cancel feature in the portal configuration is disabled.");
+    }
+    const offered = (update.products ?? []).flatMap(({ prices }) => prices);
+    for (const { price } of confirm?.items ?? []) {
+      if (price && !offered.includes(price)) refuse(`The price ${price} is not among the products of the portal configuration.`);
+    }
   }
 
   /** What a session leads to, as it is answered. */
@@ -160,18 +195,22 @@ export function dashboard({ own, now, id }) {
     return { id: name, object: "webhook_endpoint", deleted: true };
   }
 
-  const listed = ({ active, is_default: standard }) =>
-    configurations.filter(
-      (one) => (active === undefined || one.active === active) && (standard === undefined || one.is_default === standard),
-    );
+  const listed = ({ active, is_default: standard, expand }) =>
+    configurations
+      .filter((one) => (active === undefined || one.active === active) && (standard === undefined || one.is_default === standard))
+      .map((one) => configured(one, { expand }));
 
   const CONFIGURATIONS = "/v1/billing_portal/configurations";
   return {
     routes: [
-      ["POST", /^\/v1\/billing_portal\/configurations$/, (params) => configure(params)],
+      ["POST", /^\/v1\/billing_portal\/configurations$/, (params) => configured(configure(params), params)],
       ["GET", /^\/v1\/billing_portal\/configurations$/, (params) => page(listed(params), params, CONFIGURATIONS)],
-      ["GET", /^\/v1\/billing_portal\/configurations\/([^/]+)$/, (_, name) => find(configurations, "configuration", name)],
-      ["POST", /^\/v1\/billing_portal\/configurations\/([^/]+)$/, configure],
+      [
+        "GET",
+        /^\/v1\/billing_portal\/configurations\/([^/]+)$/,
+        (params, name) => configured(find(configurations, "configuration", name), params),
+      ],
+      ["POST", /^\/v1\/billing_portal\/configurations\/([^/]+)$/, (params, name) => configured(configure(params, name), params)],
       ["POST", /^\/v1\/billing_portal\/sessions$/, openPortal],
       ["POST", /^\/v1\/webhook_endpoints$/, register],
       ["GET", /^\/v1\/webhook_endpoints$/, (params) => page(endpoints.map(shown), params, "/v1/webhook_endpoints")],

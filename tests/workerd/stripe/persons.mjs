@@ -3,14 +3,18 @@
 const LIVE = ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
 const TIERS = { starter: 9_900, pro: 29_900, enterprise: 99_900 };
 /** What the portal may do, as `npm run stripe:setup` sets it up. */
-const PORTAL = {
-  features: {
+const portals = (products) => ({
+  portal: {
     payment_method_update: { enabled: true },
     invoice_history: { enabled: true },
     subscription_cancel: { enabled: true, mode: "at_period_end" },
     subscription_update: { enabled: false },
   },
-};
+  confirm: {
+    payment_method_update: { enabled: true },
+    subscription_update: { enabled: true, default_allowed_updates: ["price"], proration_behavior: "always_invoice", products },
+  },
+});
 
 /** Persons of a gateway. */
 export function persons({ own, world, cards, checkout, dashboard }) {
@@ -28,9 +32,10 @@ export function persons({ own, world, cards, checkout, dashboard }) {
   const live = (customer) => subscriptions(customer).filter(({ status }) => LIVE.includes(status));
 
   return {
-    /** Products and prices of the paid tiers and a portal configuration, as the setup makes them; the ids of the prices. */
+    /** Products and prices of the paid tiers and the portal's configurations, which `metadata[x402_edge]` names, as the setup
+     * makes them; the ids of the prices. */
     catalog(amounts = TIERS) {
-      dashboard.configure(PORTAL);
+      const sold = [];
       const made = Object.entries(amounts).map(([tier, amount]) => {
         const product = own("POST", "/v1/products", { name: `x402-edge ${tier}`, metadata: { x402_edge_tier: tier } });
         const price = own("POST", "/v1/prices", {
@@ -41,8 +46,10 @@ export function persons({ own, world, cards, checkout, dashboard }) {
           lookup_key: `x402_edge_${tier}_monthly`,
           metadata: { tier },
         });
+        sold.push({ product: product.id, prices: [price.id] });
         return [tier, price.id];
       });
+      for (const [name, features] of Object.entries(portals(sold))) dashboard.configure({ features, metadata: { x402_edge: name } });
       return Object.fromEntries(made);
     },
     /** A person pays on a session's page; the session, or `{ declined }`. @param {import("./cards.mjs").CardKind} [card] */
