@@ -171,7 +171,7 @@ test("every call that we make is Stripe's, and so is every answer and every even
 test("what Stripe would not understand throws, and is told at the end", async () => {
   const { id } = await customerOf();
   const wrong = /** @type {[string, string, any, any, RegExp][]} */ ([
-    ["POST", "/v1/customers", { emial: "a@b.example" }, {}, /emial/],
+    ["POST", "/v1/customers", { mail: "a@b.example" }, {}, /mail/],
     ["POST", "/v1/checkout/sessions", { mode: "subscription", customer: id, payment_method_types: ["card"] }, {}, /payment_method_types/],
     ["POST", "/v1/checkout/sessions", { mode: "subscription", subscription_data: { trial_period: 7 } }, {}, /trial_period/],
     ["POST", "/v1/subscriptions/sub_1", { billing_cycle_anchor: "now" }, {}, /billing_cycle_anchor/],
@@ -373,6 +373,94 @@ test("a customer who is deleted has no subscription any longer", async () => {
   assert.deepEqual(typesSince(count), ["customer.subscription.deleted", "subscription_schedule.canceled", "customer.deleted"]);
   assert.equal((await done("GET", `/v1/subscriptions/${subscription.id}`)).status, "canceled");
   assert.equal((await done("GET", `/v1/customers/${customer}`)).deleted, true);
+});
+
+test("a trial that ends without a card, or with one that needs the customer", async () => {
+  const { customer } = await subscriber({ trial: 7 });
+  stripe.removeCard(customer);
+  stripe.advance(8 * DAY);
+  assert.deepEqual([stripe.subscriptionOf(customer).status, typesSince(0).at(-1)], ["canceled", "customer.subscription.deleted"]);
+  const other = await subscriber({ trial: 7, card: "authenticates" });
+  const count = stripe.events().length;
+  stripe.advance(7 * DAY + 2 * HOUR);
+  assert.equal(stripe.subscriptionOf(other.customer).status, "past_due");
+  const types = typesSince(count);
+  for (const type of ["invoice.payment_action_required", "invoice.payment_failed"]) assert.ok(types.includes(type), types.join());
+});
+
+test("a plan that is changed within the trial costs nothing before its end", async () => {
+  const { customer, subscription } = await subscriber({ trial: 7 });
+  stripe.advance(2 * DAY);
+  const item = { id: subscription.items.data[0].id, price: prices.pro };
+  const details = { items: [item], proration_behavior: "create_prorations" };
+  const preview = await done("POST", "/v1/invoices/create_preview", { subscription: subscription.id, subscription_details: details });
+  assert.equal(preview.total, 29_900);
+  const { body } = await upgrade(subscription);
+  assert.deepEqual([body.status, body.trial_end], ["trialing", subscription.trial_end]);
+  assert.deepEqual(
+    stripe.invoices(customer).map(({ total }) => total),
+    [0],
+  );
+  // The schedule of a downgrade must say the trial's end again.
+  const made = await done("POST", "/v1/subscription_schedules", { from_subscription: subscription.id });
+  const { start_date, end_date, trial_end } = made.phases[0];
+  const phases = [
+    { start_date, end_date, trial_end, items: [{ price: prices.pro }] },
+    { items: [{ price: prices.starter }], duration: { interval: "month" }, proration_behavior: "none" },
+  ];
+  await done("POST", `/v1/subscription_schedules/${made.id}`, { phases, end_behavior: "release" });
+  stripe.advance(6 * DAY);
+  const [{ total, status }] = stripe.invoices(customer);
+  assert.deepEqual([total, status, priceOf(subscription)], [9_900, "paid", prices.starter]);
+});
+
+test("a subscription is paused for want of a card, and resumed with one", async () => {
+  const { customer, subscription } = await subscriber({ trial: 7 });
+  stripe.do("POST", `/v1/subscriptions/${subscription.id}`, {
+    trial_settings: { end_behavior: { missing_payment_method: "pause" } },
+  });
+  stripe.removeCard(customer);
+  stripe.advance(8 * DAY);
+  const paused = stripe.subscriptionOf(customer);
+  assert.deepEqual([paused.status, typesSince(0).at(-1)], ["paused", "customer.subscription.paused"]);
+  stripe.advance(60 * DAY);
+  assert.equal(stripe.resume(paused).status, "active");
+  assert.ok(typesSince(0).includes("customer.subscription.resumed"));
+  assert.ok(stripe.subscriptionOf(customer).items.data[0].current_period_end > stripe.now() / 1000);
+});
+
+test("a change that needs the customer is confirmed on the portal's page", async () => {
+  const { customer, subscription } = await subscriber({ card: "authenticates" });
+  assert.equal((await upgrade(subscription)).status, 402);
+  const all = await done("GET", "/v1/billing_portal/configurations", { active: true });
+  const portal = await done("POST", "/v1/billing_portal/sessions", {
+    customer,
+    configuration: all.data.find(({ metadata }) => metadata.x402_edge === "confirm").id,
+    flow_data: {
+      type: "subscription_update_confirm",
+      subscription_update_confirm: {
+        subscription: subscription.id,
+        items: [{ id: subscription.items.data[0].id, price: prices.pro, quantity: 1 }],
+      },
+      after_completion: { type: "redirect", redirect: { return_url: "https://pay.example/billing" } },
+    },
+  });
+  stripe.confirm(portal);
+  assert.equal(priceOf(subscription), prices.pro);
+});
+
+test("by the account's own policy an unpaid subscription stays, and its invoices are drafts", async () => {
+  stripe.reset({ dunning: { end_behavior: "mark_unpaid", max_attempts: 4, window: "1w" } });
+  prices = stripe.catalog();
+  const { customer } = await subscriber();
+  stripe.turnCard(customer, "declines");
+  stripe.advance(40 * DAY);
+  assert.equal(stripe.subscriptionOf(customer).status, "unpaid");
+  stripe.advance(31 * DAY);
+  assert.equal(stripe.invoices(customer)[0].status, "draft");
+  stripe.setCard(customer, "ok");
+  const open = stripe.invoices(customer).find(({ status }) => status === "open");
+  assert.equal(stripe.pay(open.id).status, "paid");
 });
 
 test("a schedule is of a subscription, keeps its first phase, and holds the cancellation", async () => {

@@ -28,7 +28,12 @@ export function cards({ own, world }) {
     if (/^tok_/.test(kind)) return { card: { token: kind }, tags: "" };
     throw new Error(`no card ${kind}: ${Object.keys(CARDS).join(", ")}, or a token`);
   };
-  const set = (id, tags) => tags && world.behave(id, tags);
+  /** What charges of cards do, where it is not what their numbers say. @type {Map<string, string>} */
+  const behaviours = new Map();
+  const set = (id, tags) => {
+    behaviours.set(id, tags);
+    world.behave(id, tags);
+  };
 
   return {
     /** Attaches a new card to a customer; its id. @returns {string} */
@@ -36,19 +41,22 @@ export function cards({ own, world }) {
       const { card, tags } = known(kind);
       const { id } = own("POST", "/v1/payment_methods", { type: "card", card });
       own("POST", `/v1/payment_methods/${id}/attach`, { customer });
-      set(id, tags);
+      if (tags) set(id, tags);
       return id;
     },
     /** Does something while the customer is there to authenticate. */
-    present(id, kind, act) {
-      const { tags } = known(kind);
-      if (!tags.startsWith("three_d_secure")) return act();
+    present(id, act) {
+      const tags = behaviours.get(id);
+      if (!tags?.startsWith("three_d_secure")) return act();
       world.behave(id, "");
-      const done = act();
-      world.behave(id, tags);
-      return done;
+      try {
+        return act();
+      } finally {
+        world.behave(id, tags);
+      }
     },
     /** Has charges of a card that is there do what another kind's do. */
-    turn: (id, kind) => world.behave(id, known(kind).tags),
+    turn: (id, kind) => set(id, known(kind).tags),
+    clear: () => behaviours.clear(),
   };
 }

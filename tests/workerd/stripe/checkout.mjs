@@ -59,6 +59,11 @@ export function checkout({ own, emit, now, id }) {
     if (params.mode !== "subscription") throw new Error("only subscriptions are played");
     const customer = own("GET", `/v1/customers/${params.customer}`);
     if (customer.deleted) throw missing("customer", params.customer);
+    if (params.automatic_tax?.enabled && !customer.address && params.customer_update?.address !== "auto") {
+      const message =
+        "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a valid address to the Customer or set either `customer_update[address]` to 'auto' or `customer_update[shipping]` to 'auto' to save the address entered in Checkout to the Customer.";
+      throw new StripeError(400, { message });
+    }
     const expires = params.expires_at ?? seconds() + DAY;
     if (expires < seconds() + HALF_HOUR - 60 || expires > seconds() + DAY + 60) {
       const message = "The `expires_at` timestamp must be less than 24 hours and at least 30 minutes from Checkout Session creation.";
@@ -141,7 +146,7 @@ export function checkout({ own, emit, now, id }) {
         trial_period_days,
         trial_settings,
       };
-      const subscription = cards.present(card, kind, () => own("POST", "/v1/subscriptions", wanted));
+      const subscription = cards.present(card, () => own("POST", "/v1/subscriptions", wanted));
       Object.assign(session, {
         status: "complete",
         url: null,

@@ -3,7 +3,8 @@ import { setTimeout as wait } from "node:timers/promises";
 
 /** A fault: what it meets, how often, and what happens. `error` answers 500 without doing anything, which Stripe keeps for the
  * key; `failed` does it and answers 500; `limited` answers 429; `lost` does it and breaks the answer off; `hangs` does nothing
- * and does not answer for `ms`, `late` does it and answers after `ms`; `refused` does not connect.
+ * and does not answer for `ms`, `late` does it and answers after `ms`; `refused` does not connect. Miniflare shows a Worker an
+ * answer that breaks off as a body that is cut short, and what fails to connect as a 500 of plain text.
  * @typedef {"error" | "failed" | "limited" | "lost" | "hangs" | "late" | "refused"} FaultKind
  * @typedef {{ kind: FaultKind, method?: string, path?: string | RegExp, times?: number, skip?: number, ms?: number }} Fault */
 

@@ -221,11 +221,12 @@ export async function startStripe(wanted = {}) {
     deliver: sent.deliver,
     /** What is wrong with an object by its name in Stripe's OpenAPI; undefined is nothing. */
     unlike: spec.object,
-    /** A fresh account. */
-    reset() {
-      setClock(wanted.now ?? Date.now());
-      world.reset(now());
-      for (const one of [kept.checkout, kept.dashboard, sent, keys, wrong]) one.clear();
+    /** A fresh account, at the time of the start unless another is said.
+     * @param {{ now?: number, dunning?: import("./world.mjs").Dunning }} [how] */
+    reset(how = {}) {
+      setClock(how.now ?? wanted.now ?? Date.now());
+      world.reset({ now: now(), ...(how.dunning ? { dunning: how.dunning } : {}) });
+      for (const one of [kept.checkout, kept.dashboard, sent, keys, wrong, purse]) one.clear();
       asked.length = violations.length = 0;
       begin();
     },

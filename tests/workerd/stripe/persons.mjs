@@ -1,4 +1,5 @@
 // What persons do at Stripe, and what a test compares with.
+import { StripeError } from "./forms.mjs";
 
 const LIVE = ["trialing", "active", "past_due", "unpaid", "paused", "incomplete"];
 const TIERS = { starter: 9_900, pro: 29_900, enterprise: 99_900 };
@@ -30,6 +31,10 @@ export function persons({ own, world, cards, checkout, dashboard }) {
   }
   const subscriptions = (customer) => every("/v1/subscriptions", { customer, status: "all" });
   const live = (customer) => subscriptions(customer).filter(({ status }) => LIVE.includes(status));
+
+  /** The card that a customer's subscription is paid by. @returns {string | undefined} */
+  const cardOf = (customer) =>
+    live(customer)[0]?.default_payment_method ?? own("GET", `/v1/customers/${customer}`).invoice_settings.default_payment_method;
 
   return {
     /** Products and prices of the paid tiers and the portal's configurations, which `metadata[x402_edge]` names, as the setup
@@ -66,10 +71,38 @@ export function persons({ own, world, cards, checkout, dashboard }) {
     },
     /** Has the card that a customer's subscription is paid by do what another kind does. */
     turnCard(customer, card) {
-      const { invoice_settings: settings } = own("GET", `/v1/customers/${customer}`);
-      const id = live(customer)[0]?.default_payment_method ?? settings.default_payment_method;
+      const id = cardOf(customer);
       if (!id) throw new Error(`${customer} has no card`);
       cards.turn(id, card);
+    },
+    cardOf,
+    /** A person takes their card away. */
+    removeCard(customer) {
+      for (const one of live(customer)) own("POST", `/v1/subscriptions/${one.id}`, { default_payment_method: "" });
+      const { data } = own("GET", `/v1/customers/${customer}/payment_methods`, { limit: 100 });
+      for (const { id } of data) own("POST", `/v1/payment_methods/${id}/detach`);
+    },
+    /** A person confirms a change on the portal's page, and authenticates where their card needs it; the subscription, or
+     * `{ declined }`, which leaves it as it was. */
+    confirm({ flow }) {
+      const { subscription, items } = flow.subscription_update_confirm;
+      const { customer } = own("GET", `/v1/subscriptions/${subscription}`);
+      const change = { items, proration_behavior: "always_invoice", payment_behavior: "error_if_incomplete" };
+      try {
+        return cards.present(cardOf(customer), () => own("POST", `/v1/subscriptions/${subscription}`, change));
+      } catch (error) {
+        if (!(error instanceof StripeError) || error.status !== 402) throw error;
+        return { declined: error.body.error };
+      }
+    },
+    /** A paused subscription goes on, paid by a new card; the subscription.
+     * @param {{ id: string, customer: string }} paused @param {import("./cards.mjs").CardKind} [card] */
+    resume({ id, customer }, card = "ok") {
+      const { pending_setup_intent: intent } = own("POST", `/v1/subscriptions/${id}/resume`);
+      const method = cards.attach(customer, card);
+      own("POST", `/v1/customers/${customer}`, { invoice_settings: { default_payment_method: method } });
+      own("POST", `/v1/setup_intents/${intent}/confirm`, { payment_method: method });
+      return own("GET", `/v1/subscriptions/${id}`);
     },
     /** A person, or the account's owner, pays an open invoice by the card that is there; the invoice, or a `StripeError`. */
     pay: (invoice) => own("POST", `/v1/invoices/${invoice}/pay`),

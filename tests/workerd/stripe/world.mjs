@@ -44,7 +44,8 @@ export async function startWorld({ now, dunning = {}, seed = 1 }) {
       throw new Error(`stripe: ${error.message}`);
     }
   };
-  const reset = (at = now) => call("start", { now: at, dunning, seed });
+  /** A blank account. @param {{ now?: number, dunning?: Dunning }} [how] */
+  const reset = (how = {}) => call("start", { now, dunning, ...how, seed });
   reset();
   return {
     reset,
