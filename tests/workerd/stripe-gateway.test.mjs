@@ -139,7 +139,12 @@ test("every call that we make is Stripe's, and so is every answer and every even
   stripe.advance(8 * DAY);
   assert.equal((await upgrade(subscription)).body.items.data[0].price.id, prices.pro);
   await done("GET", "/v1/prices", { lookup_keys: ["x402_edge_pro_monthly", "x402_edge_starter_monthly"] });
-  await done("GET", "/v1/subscriptions", { customer, status: "all", expand: ["data.latest_invoice"] });
+  const links = ["latest_invoice.payments", "default_payment_method", "customer", "schedule"].map((link) => `data.${link}`);
+  const [full] = (await done("GET", "/v1/subscriptions", { customer, status: "all", expand: links })).data;
+  assert.deepEqual(
+    [full.latest_invoice.payments.data[0].status, full.default_payment_method.card.last4, full.customer.id, full.schedule],
+    ["paid", "4242", customer, null],
+  );
   const { data } = await done("GET", "/v1/invoices", { customer, limit: 100, expand: ["data.payments"] });
   const [{ payment }] = data.find(({ total }) => total > 0).payments.data;
   const refund = await done("POST", "/v1/refunds", { payment_intent: payment.payment_intent });

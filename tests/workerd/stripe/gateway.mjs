@@ -9,12 +9,16 @@
 //   await stripe.deliver(worker, { order: "shuffled", seed: 7, duplicate: 2, drop: 0.2 });
 //   stripe.advance(8 * DAY);                                   // trials end, periods renew, charges are tried again
 //   stripe.setCard(customer, "declines");                      // as the portal sets it; `turnCard` turns the card that is there
+//   stripe.confirm(stripe.portals[0]);                         // a person confirms a change; also `removeCard`, `resume`, `pay`
+//   stripe.do("DELETE", `/v1/subscriptions/${id}`);            // whatever else the dashboard does
 //   stripe.faults.add({ kind: "lost", path: "/v1/subscriptions", times: 2 });
 //   assert.deepEqual(stripe.state(), …);                       // what D1 must say in the end
 //   after(() => stripe.stop());                                // throws if a request was not as Stripe wants it
 //
 // Every request must be one that Stripe's OpenAPI allows, with a key, the pinned version and, if it is a POST, an idempotency
 // key; else it throws and is in `violations`. Every answer is held against the OpenAPI too. `asked` is what was asked.
+// A process has one Stripe; `reset` gives it a fresh account. A portal session must name its configuration, as at Stripe,
+// where no default is saved: `metadata[x402_edge]` is `portal`, or `confirm` for `subscription_update_confirm`.
 import { randomBytes } from "node:crypto";
 import { createServer } from "node:http";
 import { Response } from "miniflare";

@@ -28,12 +28,15 @@ function addMonths(date, months) {
   date.setUTCDate(Math.min(day, new Date(Date.UTC(date.getUTCFullYear(), date.getUTCMonth() + 1, 0)).getUTCDate()));
 }
 
+const isLink = (link) => link !== "" && link !== "data";
+
 /** A request in the world's words. */
 function inWords(path, { expand, billing_cycle_anchor: anchor, phases, ...params }, now) {
-  const links = (expand ?? []).filter((link) => !PAYMENTS.test(link));
+  // Payments are expanded with what has them.
+  const links = (expand ?? []).map((link) => (PAYMENTS.test(link) ? link.split(".").slice(0, -1).join(".") : link));
   return {
     ...params,
-    ...(links.length ? { expand: links } : {}),
+    ...(links.some(isLink) ? { expand: [...new Set(links.filter(isLink))] } : {}),
     ...(anchor ? { billing_cycle_anchor: anchor.type ?? anchor } : {}),
     ...(phases ? { phases: path.startsWith("/v1/subscription_schedules") ? ended(phases, now) : phases } : {}),
     ...(params.start_date === "now" ? { start_date: now } : {}),

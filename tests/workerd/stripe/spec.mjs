@@ -6,7 +6,7 @@ import { Ajv } from "ajv";
 import { wheels } from "./world.mjs";
 
 /** What links are expanded to here. Other links stay ids, since their schemas are most of the document. */
-const EXPANDED = ["invoice", "payment_method", "product", "price", "subscription"];
+const EXPANDED = ["invoice", "payment_method", "product", "price", "subscription", "subscription_schedule", "customer", "deleted_customer"];
 /** Members that no answer here fills, and whose schemas lead to most of the document. */
 const ABSENT = {
   api_errors: ["payment_intent", "payment_method", "setup_intent", "source"],
