@@ -117,11 +117,11 @@ impl<'a> Stripe<'a> {
         match exchange_as(request, method).await {
             Ok(HttpAnswer { status: 200, body, .. }) => Ok(body),
             Ok(HttpAnswer { status, body, .. }) => {
-                let error = StripeError::read(&body);
+                let error = StripeError::read(&body, path);
                 match status {
                     409 | 429 => Err(StripeFailure::Later(format!("Stripe answered {status} to {path}"))),
                     400..=499 => Err(StripeFailure::Refused(status, error)),
-                    _ => Err(StripeFailure::Faulted(format!("Stripe answered {status} to {path} {}", error.words()))),
+                    _ => Err(StripeFailure::Faulted(format!("Stripe answered {status} to {}", error.words()))),
                 }
             }
             Err(failure) => Err(StripeFailure::Unknown(format!("Stripe, {path}: {failure}"))),

@@ -6,7 +6,7 @@ use crate::d1::billing::{begin_operation, end_operation, note_checkout};
 use crate::stripe::{Stripe, StripeFailure};
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
-use x402_core::billing::answer::{OfId, StripePage, read};
+use x402_core::billing::answer::{OfId, PortalUse, StripePage, read, read_portal};
 use x402_core::billing::form;
 use x402_core::billing::form::{StripeCall, StripeMethod, is_stripe_id};
 use x402_core::error::{ErrorCode, Fault};
@@ -96,6 +96,11 @@ pub(crate) async fn price_of(stripe: &Stripe<'_>, tier: Tier) -> Result<String, 
 }
 
 impl Operation<'_> {
+    /// The configuration of the portal for a use; `None` where it was not made.
+    pub(crate) async fn portal(&self, of: PortalUse) -> Result<Option<String>, OperationFault> {
+        Ok(read_portal(&self.stripe.read(&form::list_portals()).await?, of)?)
+    }
+
     /// The price of a tier at Stripe.
     pub(crate) async fn price(&self, tier: Tier) -> Result<String, OperationFault> {
         price_of(&self.stripe, tier).await

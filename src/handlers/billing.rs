@@ -22,7 +22,7 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::billing::answer::{
-    OfId, OfUrl, PaymentCard, StripeInvoice, StripePage, read, read_customer, read_subscription_card,
+    OfId, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer, read_subscription_card,
 };
 use x402_core::billing::form::{self, Checkout, is_stripe_id};
 use x402_core::billing::state::{BillingState, GRACE_MS, PlanChange, plan_change};
@@ -253,8 +253,7 @@ pub(super) async fn portal(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     let operation = Operation::begin(app, (id, incoming.now), "portal", "").await?;
     let outcome = async {
         let customer = customer_of(app, &operation, &tenant, &row).await?;
-        let call = form::create_portal(&customer, &format!("{}/billing", app.origin));
-        Ok(url_of(&operation.send(&call, "session").await?, "a portal session")?)
+        portal_url(app, &operation, &customer).await
     }
     .await;
     let url = operation.end(outcome).await?;
@@ -331,7 +330,11 @@ async fn change_plan(
 }
 
 async fn portal_url(app: &App, operation: &Operation<'_>, customer: &str) -> Result<String, OperationFault> {
-    let call = form::create_portal(customer, &format!("{}/billing", app.origin));
+    let configuration = operation.portal(PortalUse::Portal).await?.ok_or_else(|| {
+        let detail = "billing is not set up: Stripe has no portal; `npm run stripe:setup` makes it";
+        Fault::new(ErrorCode::Misconfigured, detail).after(60)
+    })?;
+    let call = form::create_portal(customer, &format!("{}/billing", app.origin), &configuration);
     Ok(url_of(&operation.send(&call, "portal").await?, "a portal session")?)
 }
 
@@ -342,13 +345,23 @@ async fn not_charged(
     customer: &str,
     (state, price): (&BillingState, &str),
 ) -> Result<Fault, OperationFault> {
-    let of = (state.subscription.as_str(), state.item.as_str(), price);
-    let call = form::create_portal_confirming(customer, &format!("{}/billing", app.origin), of);
-    let url = match operation.send(&call, "confirm").await {
-        Ok(body) => url_of(&body, "a portal session")?,
-        // The portal may not be set up to confirm changes: there, another card can be given all the same.
-        Err(StripeFailure::Refused(..)) => portal_url(app, operation, customer).await?,
-        Err(failure) => return Err(failure.into()),
+    let confirmed = match operation.portal(PortalUse::Confirm).await? {
+        Some(configuration) => {
+            let of = (state.subscription.as_str(), state.item.as_str(), price);
+            let return_url = format!("{}/billing", app.origin);
+            let call = form::create_portal_confirming(customer, (&return_url, &configuration), of);
+            match operation.send(&call, "confirm").await {
+                Ok(body) => Some(url_of(&body, "a portal session")?),
+                Err(StripeFailure::Refused(..)) => None,
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        None => None,
+    };
+    let url = match confirmed {
+        Some(url) => url,
+        // Another card can be given all the same.
+        None => portal_url(app, operation, customer).await?,
     };
     let detail = "the card could not be charged: nothing has changed; confirm the change, or give another card";
     Ok(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(url))

@@ -1,5 +1,6 @@
 //! What is read of Stripe's other answers.
 
+use super::form::is_stripe_id;
 use super::subscription::unreadable;
 use crate::error::Fault;
 use serde::Deserialize;
@@ -41,6 +42,39 @@ pub struct StripePage<T> {
     pub has_more: bool,
 }
 
+#[derive(Deserialize)]
+struct RawPortal {
+    id: String,
+    #[serde(default)]
+    metadata: Option<Value>,
+}
+
+/// A use of the billing portal, each with a configuration that `npm run stripe:setup` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortalUse {
+    /// Invoices and payment methods.
+    Portal,
+    /// The confirmation of a change: Stripe wants changes allowed for it, which are not in the other.
+    Confirm,
+}
+
+/// The configuration for a use of a list; `None` where `npm run stripe:setup` has not made it.
+///
+/// # Errors
+/// `UPSTREAM_UNAVAILABLE` where the list is of another form.
+pub fn read_portal(body: &[u8], of: PortalUse) -> Result<Option<String>, Fault> {
+    let page: StripePage<RawPortal> = read(body, "portal configurations")?;
+    let mark = match of {
+        PortalUse::Portal => "portal",
+        PortalUse::Confirm => "confirm",
+    };
+    let is_it = |portal: &RawPortal| {
+        let metadata = portal.metadata.as_ref();
+        metadata.and_then(|all| all.get("x402_edge")).and_then(Value::as_str) == Some(mark)
+    };
+    Ok(page.data.into_iter().find(is_it).map(|portal| portal.id).filter(|id| is_stripe_id(id, "bpc_")))
+}
+
 /// Why Stripe refused a request.
 #[derive(Debug, Default, Deserialize)]
 pub struct StripeError {
@@ -53,17 +87,21 @@ pub struct StripeError {
     /// The parameter that is wrong.
     #[serde(default)]
     pub param: Option<String>,
+    /// The path that was asked.
+    #[serde(skip)]
+    pub path: String,
 }
 
 impl StripeError {
-    /// Reads an error; an empty one where the answer is of another form.
+    /// Reads an error of a path; an empty one where the answer is of another form.
     #[must_use]
-    pub fn read(body: &[u8]) -> Self {
+    pub fn read(body: &[u8], path: &str) -> Self {
         #[derive(Deserialize)]
         struct Envelope {
             error: StripeError,
         }
-        serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error).unwrap_or_default()
+        let error = serde_json::from_slice::<Envelope>(body).map(|envelope| envelope.error).unwrap_or_default();
+        Self { path: path.to_owned(), ..error }
     }
 
     /// Whether there is no such object, or it was deleted.
@@ -72,11 +110,13 @@ impl StripeError {
         self.code.as_deref() == Some("resource_missing")
     }
 
-    /// Kind, code and parameter, for the log. Stripe's sentence is not in it: it may repeat a value.
+    /// Path, kind, code and parameter, for the log. Stripe's sentence is not in it: it may repeat a value.
     #[must_use]
     pub fn words(&self) -> String {
-        let is_word = |text: &&str| text.len() <= 64 && !text.chars().any(|c| c.is_whitespace() || c.is_control());
-        let all = [Some(self.kind.as_str()), self.code.as_deref(), self.param.as_deref()];
+        let is_word = |text: &&str| {
+            !text.is_empty() && text.len() <= 100 && !text.chars().any(|c| c.is_whitespace() || c.is_control())
+        };
+        let all = [Some(self.path.as_str()), Some(self.kind.as_str()), self.code.as_deref(), self.param.as_deref()];
         all.into_iter().flatten().filter(is_word).collect::<Vec<_>>().join(" ")
     }
 }
@@ -276,11 +316,20 @@ mod tests {
     fn an_error_is_logged_by_its_words() {
         let body =
             json!({"error": {"type": "card_error", "code": "card_declined", "message": "Ann's card", "param": null}});
-        assert_eq!(StripeError::read(&bytes(&body)).words(), "card_error card_declined");
-        assert_eq!(StripeError::read(b"<html>").words(), "");
+        assert_eq!(StripeError::read(&bytes(&body), "/v1/x").words(), "/v1/x card_error card_declined");
+        assert_eq!(StripeError::read(b"<html>", "/v1/x").words(), "/v1/x");
         let missing =
             json!({"error": {"type": "invalid_request_error", "code": "resource_missing", "param": "customer"}});
-        assert!(StripeError::read(&bytes(&missing)).is_missing());
+        assert!(StripeError::read(&bytes(&missing), "").is_missing());
+    }
+
+    #[test]
+    fn a_portal_is_found_by_its_mark() {
+        let page = json!({"data": [{"id": "bpc_1", "metadata": {}}, {"id": "bpc_2", "metadata": {"x402_edge": "confirm"}},
+            {"id": "bpc_3", "metadata": {"x402_edge": "portal"}}]});
+        assert_eq!(read_portal(&bytes(&page), PortalUse::Portal), Ok(Some("bpc_3".to_owned())));
+        assert_eq!(read_portal(&bytes(&page), PortalUse::Confirm), Ok(Some("bpc_2".to_owned())));
+        assert_eq!(read_portal(&bytes(&json!({"data": []})), PortalUse::Portal), Ok(None));
     }
 
     #[test]

@@ -168,22 +168,31 @@ pub fn expire_checkout(session: &str) -> StripeCall {
     StripeCall::post(format!("/v1/checkout/sessions/{session}/expire"), &[])
 }
 
-/// Makes a session of the billing portal.
+/// Lists how the billing portal is set up.
 #[must_use]
-pub fn create_portal(customer: &str, return_url: &str) -> StripeCall {
-    StripeCall::post("/v1/billing_portal/sessions", &[("customer", customer), ("return_url", return_url)])
+pub fn list_portals() -> StripeCall {
+    StripeCall::get("/v1/billing_portal/configurations", &[("active", "true"), ("limit", "100")])
+}
+
+/// Makes a session of the billing portal, as a configuration sets it up: without one Stripe refuses it where nobody has saved a
+/// default in the dashboard.
+#[must_use]
+pub fn create_portal(customer: &str, return_url: &str, configuration: &str) -> StripeCall {
+    let form = [("customer", customer), ("return_url", return_url), ("configuration", configuration)];
+    StripeCall::post("/v1/billing_portal/sessions", &form)
 }
 
 /// Makes a session of the billing portal that confirms an upgrade: it asks for what the card's bank wants.
 #[must_use]
 pub fn create_portal_confirming(
     customer: &str,
-    return_url: &str,
+    (return_url, configuration): (&str, &str),
     (subscription, item, price): (&str, &str, &str),
 ) -> StripeCall {
     let form = [
         ("customer", customer),
         ("return_url", return_url),
+        ("configuration", configuration),
         ("flow_data[type]", "subscription_update_confirm"),
         ("flow_data[subscription_update_confirm][subscription]", subscription),
         ("flow_data[subscription_update_confirm][items][0][id]", item),
