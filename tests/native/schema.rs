@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use x402_edge::d1::alerts::sql as alerts;
+use x402_edge::d1::billing::sql as billing;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
@@ -184,6 +185,7 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), oidc::ALL, &[]);
     check(&directory_db(), endpoints::ALL, &[]);
     check(&directory_db(), deletions::ALL, &[]);
+    check(&directory_db(), billing::ALL, &[]);
     // What is wrong at present, and an hour of a month that is purged each night.
     check(&directory_db(), alerts::ALL, &["OPERATOR_ALERTS", "FAULTS_PURGE"]);
 }
