@@ -7,7 +7,19 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { cargoCounts, counted, fail, partCounts, summary, testFiles, totals, whole } from "./lib/jobs.mjs";
 import { say, step } from "./lib/progress.mjs";
-import { ROOT, cargo, cargoTool, firstPeers, otherPeers, peers, python, pythonTool, setUp, underNewNode } from "./lib/tools.mjs";
+import {
+  ROOT,
+  cargo,
+  cargoTool,
+  firstPeers,
+  otherPeers,
+  peers,
+  python,
+  pythonTool,
+  pythonWheels,
+  setUp,
+  underNewNode,
+} from "./lib/tools.mjs";
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
 
@@ -39,6 +51,9 @@ const FILES = {
   "peers-rust": () => filesIn(join(PEERS, "rust")),
 };
 
+/** The Stripe that tests play. Files that run side by side would install it at once. */
+const stripe = () => pythonWheels("stripe-world", join(ROOT, "tests", "workerd", "stripe", "wheels.txt"));
+
 /** Builds the Worker if it is not current. */
 async function built() {
   const { build } = await import("./lib/build.mjs");
@@ -68,7 +83,10 @@ const STEPS = {
     await whole("typos", await pythonTool("typos", join(ROOT, "scripts", "requirements.txt")), [], { held });
   },
   /** The tests of scripts and of the repository's own files. */
-  scripts: runFiles,
+  scripts: async (asked) => {
+    await stripe();
+    await runFiles(asked);
+  },
   clippy: async ({ held }) => {
     const args = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
     if (!(await whole("clippy", "cargo", args, { held }))) return;
@@ -99,7 +117,7 @@ const STEPS = {
     await built();
     // Files that run side by side would compile them at once.
     const { contracts } = await import("./lib/contract.mjs");
-    await contracts();
+    await Promise.all([contracts(), stripe()]);
     await runFiles(asked);
   },
   peers: async (asked) => {

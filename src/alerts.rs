@@ -105,12 +105,15 @@ async fn make_notice(
 }
 
 /// Mails to addresses.
-fn mails_to(addresses: impl Iterator<Item = String>, now: UnixMillis) -> Result<Vec<(MailId, String)>, Fault> {
+pub(crate) fn mails_to(
+    addresses: impl Iterator<Item = String>,
+    now: UnixMillis,
+) -> Result<Vec<(MailId, String)>, Fault> {
     addresses.map(|address| Ok((MailId::new(now, app::random()?), address))).collect()
 }
 
 /// Queues mails that were written.
-async fn queue(app: &App, mails: &[(MailId, String)]) {
+pub(crate) async fn queue(app: &App, mails: &[(MailId, String)]) {
     mail::queue_all(app, mails.iter().map(|(mail, _)| *mail)).await;
 }
 

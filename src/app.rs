@@ -96,6 +96,14 @@ impl App {
         self.env.queue("MAILS").map_err(|error| unbound("MAILS").because(error))
     }
 
+    /// The queue of customers about whom Stripe has sent an event.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn stripe_events(&self) -> Result<Queue, Fault> {
+        self.env.queue("STRIPE_EVENTS").map_err(|error| unbound("STRIPE_EVENTS").because(error))
+    }
+
     /// The platform's sender of mails.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! harm, and every query for a tenant's request names its tenant: only operators' lists and timed jobs read across tenants.
 
 pub(crate) mod alerts;
+pub(crate) mod billing;
 pub(crate) mod change;
 pub(crate) mod couriers;
 pub(crate) mod deletions;
@@ -35,6 +36,7 @@ use std::collections::BTreeMap;
 use wasm_bindgen::JsValue;
 use worker::{D1Database, D1PreparedStatement, D1Result};
 use x402_api::admin::{NewTenant, TenantChange, TenantView};
+use x402_api::billing::TierBy;
 use x402_chain::address::Address;
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, Network};
@@ -295,6 +297,7 @@ pub(crate) async fn change_tenant(
         BoundValue::Text(&limits),
         BoundValue::Maybe(change.sanctions.map(x402_core::verdict::SanctionsPolicy::name)),
         change.explain.map_or(BoundValue::Maybe(None), |explain| BoundValue::Number(explain.into())),
+        BoundValue::Maybe(change.tier_by.map(TierBy::name)),
         BoundValue::Ms(now),
         BoundValue::Text(&text),
     ];

@@ -5,6 +5,7 @@
 use crate::app;
 use crate::app::App;
 use crate::archive;
+use crate::billing;
 use crate::clients;
 use crate::clients::courier::call_courier;
 use crate::clients::records::RecordsClient;
@@ -81,6 +82,9 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
         {
             return Ok(false);
         }
+    }
+    if !billing::erase(app, tenant).await? {
+        return Ok(false);
     }
     // After the ledgers, which ship to the endpoints that they know.
     for endpoint in endpoints::list_endpoints(&app.db()?, tenant).await? {

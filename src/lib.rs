@@ -12,6 +12,7 @@
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
 //! | `mail` | how a mail leaves |
+//! | `billing`, `stripe` | plans that are paid for; Stripe's API |
 //! | `alerts` | what owners of tenants and operators are sent beside events |
 //! | `erasure` | what becomes of a tenant whose deletion is due, and of what a removed webhook endpoint has left |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
@@ -75,6 +76,12 @@ pub mod d1 {
         pub mod sql;
     }
 
+    /// Those of billing.
+    pub mod billing {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of deletions.
     pub mod deletions {
         pub mod rows;
@@ -106,6 +113,8 @@ mod alerts;
 mod app;
 #[cfg(target_arch = "wasm32")]
 mod archive;
+#[cfg(target_arch = "wasm32")]
+mod billing;
 #[cfg(target_arch = "wasm32")]
 mod clients;
 #[cfg(target_arch = "wasm32")]
@@ -142,6 +151,8 @@ mod response;
 mod rpc;
 #[cfg(target_arch = "wasm32")]
 mod sessions;
+#[cfg(target_arch = "wasm32")]
+mod stripe;
 #[cfg(target_arch = "wasm32")]
 mod turnstile;
 #[cfg(target_arch = "wasm32")]

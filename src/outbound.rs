@@ -80,7 +80,17 @@ pub(crate) fn deadline(limit_ms: u32) -> AbortSignal {
 
 /// Sends a request and reads the answer, all within its deadline.
 pub(crate) fn exchange(request: OutboundRequest<'_>) -> PendingAnswer<'_> {
-    Box::pin(exchange_now(request))
+    let method = method_of(&request);
+    exchange_as(request, method)
+}
+
+/// The same by another method than `GET`, or `POST` with a body.
+pub(crate) fn exchange_as<'a>(request: OutboundRequest<'a>, method: &'a str) -> PendingAnswer<'a> {
+    Box::pin(exchange_now(request, method))
+}
+
+const fn method_of(request: &OutboundRequest<'_>) -> &'static str {
+    if request.body.is_some() { "POST" } else { "GET" }
 }
 
 /// The answer to a message to somebody who may send anything.
@@ -96,7 +106,7 @@ pub(crate) struct MessageAnswer {
 /// not followed.
 pub(crate) fn send_message(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<MessageAnswer, OutboundFailure>> {
     Box::pin(async move {
-        let response = fetch(&request).await?;
+        let response = fetch(&request, method_of(&request)).await?;
         let status = response.status();
         let asked = response.headers().get("retry-after").ok().flatten();
         let retry_after_ms = asked.and_then(|text| retry_after(text.trim()));
@@ -136,9 +146,9 @@ fn retry_after(text: &str) -> Option<u64> {
 }
 
 /// Sends a request; the answer without its body.
-async fn fetch(request: &OutboundRequest<'_>) -> Result<Response, OutboundFailure> {
+async fn fetch(request: &OutboundRequest<'_>, method: &str) -> Result<Response, OutboundFailure> {
     let init = RequestInit::new();
-    init.set_method(if request.body.is_some() { "POST" } else { "GET" });
+    init.set_method(method);
     init.set_headers(request.headers);
     init.set_redirect(RequestRedirect::Manual);
     if let Some(body) = request.body {
@@ -149,9 +159,9 @@ async fn fetch(request: &OutboundRequest<'_>) -> Result<Response, OutboundFailur
     response.map(JsCast::unchecked_into).map_err(|_| OutboundFailure::Failed)
 }
 
-async fn exchange_now(request: OutboundRequest<'_>) -> Result<HttpAnswer, OutboundFailure> {
+async fn exchange_now(request: OutboundRequest<'_>, method: &str) -> Result<HttpAnswer, OutboundFailure> {
     let failed = |_: JsValue| OutboundFailure::Failed;
-    let response = fetch(&request).await?;
+    let response = fetch(&request, method).await?;
     let status = response.status();
     if (300..400).contains(&status) {
         return Err(OutboundFailure::Redirected(status));

@@ -235,6 +235,33 @@ export async function python(name, requirements) {
   return interpreter;
 }
 
+/** What wheels must be built for to run in npm's Pyodide 314. */
+const PYODIDE = ["--python-version", "3.14", "--implementation", "cp", "--abi", "cp314", "--abi", "none"];
+const PYODIDE_PLATFORMS = ["--platform", "pyemscripten_2026_0_wasm32", "--platform", "any"];
+
+/** Wheels for Pyodide that a file of requirements names with their hashes, unpacked; answers the folder of modules. */
+export async function pythonWheels(name, requirements) {
+  const folder = join(ROOT, ".venv", name);
+  const modules = join(folder, "site");
+  const stamp = join(folder, ".installed");
+  const wanted = createHash("sha256").update(readFileSync(requirements)).digest("hex");
+  if (existsSync(stamp) && readFileSync(stamp, "utf8") === wanted) return modules;
+  await step(`Python packages (${name})`, async () => {
+    rmSync(folder, { recursive: true, force: true });
+    await run("python3", ["-m", "venv", folder], { quiet: true });
+    const interpreter = join(folder, "bin", "python");
+    const wheels = join(folder, "wheels");
+    const what = ["--no-deps", "--only-binary=:all:", "--require-hashes", ...PYODIDE, ...PYODIDE_PLATFORMS, "-r", requirements];
+    const options = ["--quiet", "--disable-pip-version-check", "--dest", wheels];
+    await run(interpreter, ["-m", "pip", "download", ...options, ...what], { quiet: true });
+    // A wheel is an archive of modules. pip itself does not install for another platform from a file of hashes.
+    for (const wheel of filesBelow(wheels)) await run(interpreter, ["-m", "zipfile", "-e", wheel, modules], { quiet: true });
+    rmSync(wheels, { recursive: true });
+  });
+  writeFileSync(stamp, wanted);
+  return modules;
+}
+
 /** Where a program that a Python package brings is; `requirements` names the package of the same name. */
 export async function pythonTool(name, requirements) {
   return join(dirname(await python(name, requirements)), name);

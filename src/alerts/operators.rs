@@ -26,6 +26,8 @@ const AT_ONCE: usize = 5;
 /// How long after its end an hour is judged: months copy their totals to the directory within minutes.
 const COPIED_MS: u64 = 10 * 60_000;
 const HOUR_MS: u64 = 60 * 60_000;
+/// Tenants with an unknown price that are named.
+const PRICES_MAX: u64 = 50;
 
 /// Runs all checks and stores what has changed; returns how many alerts did.
 ///
@@ -36,6 +38,7 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let before = alerts::checks_changed(&db).await?;
     let kept = alerts::operator_alerts(&db).await?;
     let mut checks = vec![error_rate(&db, now).await, sanctions(now)];
+    checks.extend(unknown_prices(&db, &kept).await);
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
     let of_chains: Vec<Vec<Check>> =
@@ -66,6 +69,43 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
         store(app, &db, (before, now), (&changes, &lines)).await?;
     }
     Ok(changed)
+}
+
+/// Tells operators something once, by the same ways as alerts.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn tell(app: &App, text: &str, now: UnixMillis) -> Result<(), Fault> {
+    let address = app.settings.operator_mail().filter(|_| app.settings.mail().is_some());
+    let mails = mails_to(address.map(str::to_owned).into_iter(), now)?;
+    let new = NewNotice {
+        id: NoticeId::new(now, app::random()?),
+        text,
+        at: now,
+        is_posted: app.settings.operator_alert_url().is_some(),
+        mails: &mails,
+        origin: &app.origin,
+    };
+    alerts::put_operator_notice(&app.db()?, &new).await?;
+    queue(app, &mails).await;
+    Ok(())
+}
+
+/// Tenants whose price is not of the table of tiers. Where that cannot be read, alerts that have begun last.
+async fn unknown_prices(db: &D1Database, kept: &[KeptAlert]) -> Vec<Check> {
+    let check = |subject, finding| Check { kind: OperatorAlert::UnknownPrice, subject, finding };
+    match d1::billing::unknown_prices(db, PRICES_MAX).await {
+        Ok(rows) => {
+            let wrong = |row: d1::billing::rows::UnknownPriceRow| {
+                check(row.tenant.to_string(), Finding::Wrong(format!("the price is {}", row.price)))
+            };
+            rows.into_iter().map(wrong).collect()
+        }
+        Err(_) => {
+            let open = kept.iter().filter(|open| open.kind == OperatorAlert::UnknownPrice);
+            open.map(|open| check(open.subject.clone(), Finding::Unknown)).collect()
+        }
+    }
 }
 
 fn is_of(open: &KeptAlert, check: &Check) -> bool {

@@ -98,12 +98,12 @@ pub(crate) struct NewNotice<'a> {
 }
 
 impl NewNotice<'_> {
-    fn due(&self) -> BoundValue<'static> {
+    pub(super) fn due(&self) -> BoundValue<'static> {
         if self.is_posted { BoundValue::Ms(self.at) } else { BoundValue::Maybe(None) }
     }
 
     /// The statements of its mails, which come after that of the notice.
-    fn mails(&self, db: &D1Database) -> Result<Vec<D1PreparedStatement>, Fault> {
+    pub(super) fn mails(&self, db: &D1Database) -> Result<Vec<D1PreparedStatement>, Fault> {
         let notice = self.id.to_string();
         let put = |(mail, address): &(MailId, String)| {
             let mail = mail.to_string();
@@ -263,12 +263,23 @@ pub(crate) async fn put_checks(
         statements.push(statement(db, sql::OPERATOR_ALERT_END, &[kind.name(), subject].map(BoundValue::Text))?);
     }
     if let Some(new) = notice {
-        let id = new.id.to_string();
-        let bind = [BoundValue::Text(&id), BoundValue::Text(new.text), BoundValue::Ms(new.at), new.due()];
-        statements.push(statement(db, sql::OPERATOR_NOTICE_PUT, &bind)?);
-        statements.extend(new.mails(db)?);
+        statements.extend(operator_notice(db, new)?);
     }
     batch(db, statements).await.map(|_| ())
+}
+
+/// Writes a notice to operators.
+pub(crate) async fn put_operator_notice(db: &D1Database, new: &NewNotice<'_>) -> Result<(), Fault> {
+    batch(db, operator_notice(db, new)?).await.map(|_| ())
+}
+
+/// The statements of a notice to operators.
+fn operator_notice(db: &D1Database, new: &NewNotice<'_>) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let id = new.id.to_string();
+    let bind = [BoundValue::Text(&id), BoundValue::Text(new.text), BoundValue::Ms(new.at), new.due()];
+    let mut statements = vec![statement(db, sql::OPERATOR_NOTICE_PUT, &bind)?];
+    statements.extend(new.mails(db)?);
+    Ok(statements)
 }
 
 /// Counts verifications that failed in an hour.

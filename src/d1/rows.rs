@@ -7,6 +7,7 @@ use crate::storage::{FromRow, RowReader};
 pub use outbox::{TenantToLoad, UnshippedEvent};
 use x402_api::admin::{KeyView, LimitsView, RecipientView, TenantView};
 use x402_api::audit::AuditView;
+use x402_api::billing::TierBy;
 use x402_chain::address::{Address, Family};
 use x402_chain::amount::Amount;
 use x402_chain::collect::map_of;
@@ -39,6 +40,7 @@ pub struct TenantRow {
     sanctions: SanctionsPolicy,
     explain: bool,
     created_at: UnixMillis,
+    tier_by: TierBy,
 }
 
 impl FromRow for TenantRow {
@@ -54,6 +56,7 @@ impl FromRow for TenantRow {
         "explain",
         "version",
         "created_ms",
+        "tier_by",
     ];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
@@ -69,6 +72,7 @@ impl FromRow for TenantRow {
             explain: row.get()?,
             version: row.get()?,
             created_at: row.get()?,
+            tier_by: row.parse(TierBy::parse)?,
         })
     }
 }
@@ -107,6 +111,7 @@ impl TenantRow {
             email: self.email.clone(),
             company_name: self.company_name.clone(),
             tier: self.tier,
+            tier_by: self.tier_by,
             status: self.status,
             region: self.region.clone(),
             recipients: map_of(defaults.map(|default| (default.chain.clone(), default.address.clone()))),

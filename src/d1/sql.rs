@@ -16,21 +16,23 @@ statements! {
     /// A trivial question, for health.
     PING: Present = "SELECT 1 AS present";
     /// Binds id, email, company name, tier, region, limits, sanctions, whether to explain, now, now.
+    /// A tier that is not free is an operator's.
     TENANT_PUT: () = "INSERT INTO tenants (id, email, company_name, tier, status, region, limits, sanctions, explain,
-        version, created_ms, updated_ms) VALUES (?, ?, ?, ?, 'active', ?, ?, ?, ?, 1, ?, ?)";
+        version, created_ms, updated_ms, tier_by) VALUES (?1, ?2, ?3, ?4, 'active', ?5, ?6, ?7, ?8, 1, ?9, ?10,
+        iif(?4 = 'free', 'billing', 'operator'))";
     /// Binds an id; returns the row.
     TENANT_GET: TenantRow = "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
-        created_ms FROM tenants WHERE id = ?";
+        created_ms, tier_by FROM tenants WHERE id = ?";
     /// Binds an id and a limit; returns older tenants, the newest first.
     TENANTS_BEFORE: TenantRow =
         "SELECT id, email, company_name, tier, status, region, limits, sanctions, explain, version,
-        created_ms FROM tenants WHERE id < ? ORDER BY id DESC LIMIT ?";
-    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, whether to explain, now, id;
-    /// `null` leaves a member as it is.
+        created_ms, tier_by FROM tenants WHERE id < ? ORDER BY id DESC LIMIT ?";
+    /// Binds email, whether to set the name, name, tier, status, limits patch, sanctions, whether to explain, who sets the
+    /// tier, now, id; `null` leaves a member as it is.
     TENANT_PATCH: () = "UPDATE tenants SET email = COALESCE(?, email),
         company_name = CASE WHEN ? = 1 THEN ? ELSE company_name END, tier = COALESCE(?, tier),
         status = COALESCE(?, status), limits = json_patch(limits, ?), sanctions = COALESCE(?, sanctions),
-        explain = COALESCE(?, explain), version = version + 1, updated_ms = ? WHERE id = ?";
+        explain = COALESCE(?, explain), tier_by = COALESCE(?, tier_by), version = version + 1, updated_ms = ? WHERE id = ?";
     /// Binds now and id: something of the tenant has changed.
     TENANT_TOUCH: () = "UPDATE tenants SET version = version + 1, updated_ms = ? WHERE id = ?";
 

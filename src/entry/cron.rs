@@ -1,9 +1,10 @@
 //! Timed jobs, each bounded and repeatable without harm: closing periods, checking the registry, queueing lost mails,
-//! shipping events of the directory, deleting tenants and what is left of webhook endpoints, alerts.
+//! shipping events of the directory, deleting tenants and what is left of webhook endpoints, alerts, billing.
 
 use crate::alerts;
 use crate::app;
 use crate::app::App;
+use crate::billing;
 use crate::clients;
 use crate::d1;
 use crate::d1::change::ChangesOf;
@@ -12,7 +13,7 @@ use crate::erasure;
 use crate::mail;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use futures_util::future::join5;
+use futures_util::future::{join, join5};
 use futures_util::stream::{self, StreamExt};
 use worker::Env;
 use x402_chain::network::NETWORKS;
@@ -59,16 +60,18 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::people::purge(&app.db()?, now).await?;
             d1::proofs::purge_challenges(&app.db()?, now).await?;
             d1::alerts::purge(&app.db()?, now).await?;
-            Ok(checked.saturating_add(close_periods(app, now).await?))
+            let (compared, closed) = (billing::books::reconcile(app, now).await, close_periods(app, now).await);
+            Ok(checked.saturating_add(compared?).saturating_add(closed?))
         }
         MINUTELY => {
             // No one of them waits for another, or fails with it.
             let shipping = directory_events::carry_on(app, ChangesOf::All, now);
             let (queueing, alerting) = (mail::queue_again(app, now), alerts::go_on(app, now));
             let (erasing, removing) = (erasure::go_on(app, now), erasure::erase_removed(app, now));
-            let (shipped, queued, deleted, removed, alerted) =
-                join5(shipping, queueing, erasing, removing, alerting).await;
-            let done = [shipped?, queued?, deleted?, removed?, alerted?];
+            let others = join(alerting, billing::due::go_on(app, now));
+            let (shipped, queued, deleted, removed, (alerted, billed)) =
+                join5(shipping, queueing, erasing, removing, others).await;
+            let done = [shipped?, queued?, deleted?, removed?, alerted?, billed?];
             Ok(done.into_iter().fold(0, usize::saturating_add))
         }
         CHECK_SERVICE => alerts::operators::check(app, now).await,

@@ -140,14 +140,7 @@ async fn read_request(
     let (idempotency_key, last_event_id) = (header("idempotency-key"), header("last-event-id"));
     let settles = row.endpoint == Endpoint::FacilitatorSettle;
     let explain = settles && header("prefer").is_some_and(|prefer| explain::is_preferred(&prefer));
-    let signature = match row.endpoint == Endpoint::ResendWebhook {
-        true => {
-            let [id, timestamp, signatures] =
-                ["svix-id", "svix-timestamp", "svix-signature"].map(|name| header(name).unwrap_or_default());
-            SignatureHeaders { id, timestamp, signatures }
-        }
-        false => SignatureHeaders::default(),
-    };
+    let signature = signature_headers(row.endpoint, header);
     let body = if row.has_body() { read_body(request, row, length).await? } else { Vec::new() };
     if !body.is_empty() {
         body::check_media_type(content_type.as_deref(), content_encoding.as_deref())?;
@@ -214,6 +207,19 @@ fn find_route(
 
 fn too_large(row: &RouteRow) -> Fault {
     Fault::new(ErrorCode::PayloadTooLarge, format!("the body may have {} bytes at most", row.body_max))
+}
+
+/// The headers about a webhook's signature; empty on other routes.
+fn signature_headers(endpoint: Endpoint, header: impl Fn(&str) -> Option<String>) -> SignatureHeaders {
+    let of = |name| header(name).unwrap_or_default();
+    if endpoint == Endpoint::ResendWebhook {
+        let [id, timestamp, signatures] = ["svix-id", "svix-timestamp", "svix-signature"].map(of);
+        SignatureHeaders { id, timestamp, signatures }
+    } else if endpoint == Endpoint::StripeWebhook {
+        SignatureHeaders { signatures: of("stripe-signature"), ..SignatureHeaders::default() }
+    } else {
+        SignatureHeaders::default()
+    }
 }
 
 /// Reads a body; where its length is not given, as a stream that is cut at the limit.

@@ -1,13 +1,16 @@
-//! Messages of the queue of mails. Each is acknowledged or tried again by itself: an error of the whole batch would send
-//! the others a second time.
+//! Messages of the queues: ids of mails, and of customers at Stripe. Each is acknowledged or tried again by itself: an error of
+//! the whole batch would send the others a second time.
 
 use crate::app;
 use crate::app::App;
+use crate::billing::sync_customer;
 use crate::mail;
 use crate::mail::MailStep;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::stream::{self, StreamExt};
+use std::collections::BTreeMap;
 use worker::{Env, MessageBatch, MessageExt, QueueRetryOptionsBuilder, RawMessage};
+use x402_core::billing::form::is_stripe_id;
 use x402_core::error::Fault;
 
 /// Until a mail is tried again where the directory failed, milliseconds.
@@ -18,13 +21,43 @@ const DELAY_S_MAX: u32 = 86_400;
 /// connections.
 const AT_ONCE: usize = 5;
 
-/// Sends the mails of a batch.
+/// Until a customer is read again where Stripe or the directory failed, milliseconds.
+const CUSTOMER_RETRY_MS: u64 = 15_000;
+
+/// Takes a batch of any queue: an id says which it is of.
 pub(super) async fn take(batch: MessageBatch<()>, env: Env) {
     let app = App::new(env, "");
-    stream::iter(batch.raw_iter()).for_each_concurrent(AT_ONCE, |message| take_message(app.as_ref(), message)).await;
+    let mut mails: Vec<RawMessage> = Vec::new();
+    let mut customers: BTreeMap<String, Vec<RawMessage>> = BTreeMap::new();
+    for message in batch.raw_iter() {
+        let id = message.body().as_string().unwrap_or_default();
+        match is_stripe_id(&id, "cus_") {
+            true => customers.entry(id).or_default().push(message),
+            false => mails.push(message),
+        }
+    }
+    stream::iter(mails).for_each_concurrent(AT_ONCE, |message| take_mail(app.as_ref(), message)).await;
+    stream::iter(customers).for_each_concurrent(AT_ONCE, |of| take_customer(app.as_ref(), of)).await;
 }
 
-async fn take_message(app: Result<&App, &Fault>, message: RawMessage) {
+/// Reads a customer back once for all events about it that have come together: each of them had happened before.
+async fn take_customer(app: Result<&App, &Fault>, (customer, messages): (String, Vec<RawMessage>)) {
+    let synced = match app {
+        Ok(app) => sync_customer(app, &customer, app::now()).await,
+        Err(fault) => Err(fault.clone()),
+    };
+    if let Err(fault) = &synced {
+        event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(fault)]);
+    }
+    for message in messages {
+        match synced {
+            Ok(()) => message.ack(),
+            Err(_) => retry(&message, CUSTOMER_RETRY_MS),
+        }
+    }
+}
+
+async fn take_mail(app: Result<&App, &Fault>, message: RawMessage) {
     let step = match app {
         Ok(app) => mail::send(app, &message.body().as_string().unwrap_or_default(), app::now()).await,
         Err(fault) => Err(fault.clone()),
@@ -38,6 +71,11 @@ async fn take_message(app: Result<&App, &Fault>, message: RawMessage) {
         }
     };
     // Never before the row's own time.
-    let seconds = u32::try_from(again_ms.div_ceil(1_000)).unwrap_or(DELAY_S_MAX).min(DELAY_S_MAX);
+    retry(&message, again_ms);
+}
+
+/// Has a message come again after so many milliseconds.
+fn retry(message: &RawMessage, after_ms: u64) {
+    let seconds = u32::try_from(after_ms.div_ceil(1_000)).unwrap_or(DELAY_S_MAX).min(DELAY_S_MAX);
     message.retry_with_options(&QueueRetryOptionsBuilder::new().with_delay_seconds(seconds).build());
 }

@@ -5,8 +5,10 @@ use super::directory::{first_keys, reload_ledgers, reload_tenant};
 use super::keys;
 use crate::app;
 use crate::app::App;
+use crate::billing::stored_tier;
 use crate::d1;
 use crate::d1::FirstRows;
+use crate::d1::billing::read_billing;
 use crate::d1::change::{Actor, Change};
 use crate::d1::deletions;
 use crate::request::IncomingRequest;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use x402_api::ApiReply;
 use x402_api::admin;
 use x402_api::admin::{NewAddress, RecipientAlone, TenantAlone, TenantCreated, check_room};
+use x402_api::billing::TierBy;
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
@@ -111,9 +114,12 @@ async fn check_not_erased(app: &App, tenant: TenantId) -> Result<(), Fault> {
 /// `PATCH /v1/admin/tenants/{id}`.
 pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = tenant_of(incoming)?;
-    let wanted = admin::tenant_change(&incoming.body)?;
+    let mut wanted = admin::tenant_change(&incoming.body)?;
     check_not_erased(app, id).await?;
     let named = wanted.named();
+    if wanted.tier_by == Some(TierBy::Billing) {
+        wanted.tier = stored_tier(read_billing(&app.db()?, id).await?.as_ref(), incoming.now);
+    }
     let made = match named.is_empty() && !wanted.recipients.is_empty() {
         true => None,
         false => Some(change(incoming, id, AuditAction::TenantUpdated, id.to_string())?.detail(named)),

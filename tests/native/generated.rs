@@ -26,6 +26,12 @@ fn the_contract_is_current() {
 }
 
 #[test]
+fn the_prices_are_written_for_scripts() {
+    let pricing = serde_json::to_value(x402_api::pricing::pricing()).expect("JSON");
+    check("docs/reference/pricing.json", &format!("{pricing:#}\n"));
+}
+
+#[test]
 fn the_events_are_documented() {
     let mut text = "# Types of events\n\nWhat each says, what it is about (`subject`), and an example of each as \
         `GET /v1/events/{id}` answers it. [Events](../events.md) says how they are read.\n\n\

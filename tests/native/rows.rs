@@ -6,6 +6,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::error::ErrorCode;
 use x402_core::verification::claims::{BoundReference, ClaimUnit};
 use x402_edge::d1::alerts::sql as alerts;
+use x402_edge::d1::billing::sql as billing;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
@@ -326,9 +327,11 @@ fn rows_of_the_directory_are_read_or_refused() {
         int(0),
         int(1),
         int(5),
+        text("billing"),
     ];
     let bad = [
         no_tenant("id"),
+        ("tier_by", text("?")),
         ("tier", text("?")),
         ("status", text("?")),
         ("limits", text("?")),
@@ -578,6 +581,39 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
     let removed = [text("whe_01KB0000000000000000000000")];
     all.row(&[endpoints::REMOVED_ENDPOINTS], &removed, &[], &[("id", text(TENANT))]);
     all.assert_all(&[endpoints::ALL]);
+}
+
+#[test]
+fn rows_of_billing_are_read_or_refused() {
+    let mut all = Checked::default();
+    let state = text(
+        r#"{"subscription":"sub_1","status":"active","plan":"pro","price":"price_1","item":"si_1","trial_end":null,
+        "period_start":1,"period_end":2,"cancel_at":null,"schedule":null,"next_plan":null}"#,
+    );
+    let row =
+        [text(TENANT), text("cus_1"), state, int(1), int(2), int(3), int(4), int(5), text("past_due 2 0"), int(6)];
+    let bad = [
+        ("tenant_id", text("ten_1")),
+        ("state", text("{}")),
+        ("trial_used", int(2)),
+        ("past_due_ms", int(-1)),
+        ("ticket", int(-1)),
+        ("due_ms", int(-1)),
+    ];
+    let statements = [billing::BILLING_GET, billing::BILLING_OF, billing::BILLING_TICKET];
+    all.row(&statements, &row, &["customer_id", "state", "past_due_ms", "due_ms", "due_done"], &bad);
+    all.row(&[billing::BILLING_STATE, billing::TIER_FOLLOWS, billing::STRIPE_EVENT_KNOWN], &[int(1)], &[], &[]);
+    all.row(&[billing::OPERATION_BEGIN], &[int(7)], &[], &[("attempt", int(-1))]);
+    let no_tenant = ("tenant_id", text("ten_1"));
+    all.row(&[billing::BILLING_DUE], &[text(TENANT), int(1)], &[], &[no_tenant.clone(), ("due_ms", int(-1))]);
+    all.row(&[billing::BILLED_AFTER, billing::BILLED_STALE], &[text(TENANT)], &[], &[no_tenant.clone()]);
+    all.row(&[billing::UNKNOWN_PRICES], &[text(TENANT), text("price_1")], &[], &[no_tenant]);
+    let held = [text(r#"["polygon","base","sepolia"]"#), int(2), int(1), int(0)];
+    all.row(&[billing::HOLDINGS], &held, &[], &[("chains", text("{}")), ("branding", int(2)), ("oidc", int(2))]);
+    // Of live alone, in order.
+    let read = billing::HOLDINGS.read(held).expect("a row").0;
+    assert_eq!((read.chains, read.webhook_endpoints), (vec!["base".to_owned(), "polygon".to_owned()], 2));
+    all.assert_all(&[billing::ALL]);
 }
 
 #[test]

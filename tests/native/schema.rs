@@ -2,6 +2,7 @@
 
 use rusqlite::Connection;
 use x402_edge::d1::alerts::sql as alerts;
+use x402_edge::d1::billing::sql as billing;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
@@ -237,6 +238,7 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     // Endpoints that were removed, until their Couriers have erased what they hold: next to none.
     check(&directory_db(), endpoints::ALL, &["REMOVED_ENDPOINTS"]);
     check(&directory_db(), deletions::ALL, &[]);
+    check(&directory_db(), billing::ALL, &[]);
     // What is wrong at present, an hour of a month that is purged each night, and of what an index has found: the oldest alert of
     // each tenant and kind, messages that are due, keys that end.
     let found = ["ALERTS_WAITING", "NOTICES_TO_POST", "KEYS_EXPIRING"];

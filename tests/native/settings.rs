@@ -36,7 +36,7 @@ fn every_environment_binds_all_that_the_worker_reaches() {
         let objects = ["LEDGERS", "SETTLERS", "RECORDS", "COURIERS"];
         assert_eq!(bound(&env, &["durable_objects", "bindings"], "name"), objects, "{name}");
         assert_eq!(bound(&env, &["r2_buckets"], "binding"), ["ARCHIVE"], "{name}");
-        assert_eq!(bound(&env, &["queues", "producers"], "binding"), ["MAILS"], "{name}");
+        assert_eq!(bound(&env, &["queues", "producers"], "binding"), ["MAILS", "STRIPE_EVENTS"], "{name}");
         let sent_to = bound(&env, &["queues", "producers"], "queue");
         assert_eq!(bound(&env, &["queues", "consumers"], "queue"), sent_to, "{name}");
         assert_eq!(bound(&env, &["send_email"], "name"), ["EMAIL"], "{name}");

@@ -469,8 +469,11 @@ export async function startWorker(wanted = {}) {
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
           email: { send_email: [{ name: "EMAIL", ...email }] },
-          queueProducers: { MAILS: { queueName: "x402-edge-mails" } },
-          queueConsumers: { "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 } },
+          queueProducers: { MAILS: { queueName: "x402-edge-mails" }, STRIPE_EVENTS: { queueName: "x402-edge-stripe" } },
+          queueConsumers: {
+            "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 },
+            "x402-edge-stripe": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 },
+          },
         }
       : {}),
     bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, ...vars },

@@ -4,6 +4,7 @@ mod body;
 mod view;
 
 use super::body::{check_text, invalid, parse_body};
+use crate::billing::TierBy;
 pub use body::{ChainsCheckBody, KeyBody, LimitsBody, RecipientBody, TenantBody, TenantPatchBody};
 use std::collections::BTreeMap;
 pub use view::{
@@ -105,6 +106,8 @@ pub struct TenantChange {
     pub company_name: Option<Option<String>>,
     /// The tier, which sets limits and chains.
     pub tier: Option<Tier>,
+    /// Who sets it from now on: the operator where the tier is named.
+    pub tier_by: Option<TierBy>,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: Option<TenantStatus>,
     /// Default recipients to set or remove.
@@ -128,6 +131,7 @@ impl TenantChange {
         let all = [
             value("status", self.status.map(TenantStatus::name)),
             value("tier", self.tier.map(|tier| tier.plan().name)),
+            value("tier_by", self.tier_by.filter(|by| *by == TierBy::Billing).map(TierBy::name)),
             value("sanctions", self.sanctions.map(SanctionsPolicy::name)),
             value("explain", explain),
             member("email", self.email.is_some()),
@@ -217,10 +221,14 @@ pub fn tenant_change(body: &[u8]) -> Result<TenantChange, Fault> {
         check_named_once(network, &chain, &recipients)?;
         recipients.push((network, address));
     }
+    if body.tier.is_some() && body.tier_by == Some(TierBy::Billing) {
+        return Err(invalid("tier_by", "a tier that is named is the operator's: leave out one of both"));
+    }
     Ok(TenantChange {
         email,
         company_name,
         tier: body.tier,
+        tier_by: body.tier.map(|_| TierBy::Operator).or(body.tier_by),
         status: body.status,
         recipients,
         limits: read_limits(&body.limits.unwrap_or_default())?,

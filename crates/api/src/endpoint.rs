@@ -209,6 +209,26 @@ pub enum Endpoint {
     OidcComeBack,
     /// Which mails came back, and which were reported as spam.
     ResendWebhook,
+    /// What plans cost and include.
+    Pricing,
+    /// The tenant's plan, its next invoice and what it is charged to.
+    BillingRead,
+    /// Sends a browser to a checkout of a plan.
+    BillingCheckout,
+    /// Sends a browser to the portal of invoices and payment methods.
+    BillingPortal,
+    /// Changes the plan of a subscription.
+    BillingChange,
+    /// Ends a subscription.
+    BillingCancel,
+    /// Takes an end, or a smaller plan that waits, back.
+    BillingResume,
+    /// The tenant's invoices.
+    BillingInvoices,
+    /// Which subscriptions have changed at Stripe.
+    StripeWebhook,
+    /// Compares the directory with Stripe.
+    BillingCheck,
 }
 
 /// One row of the route table.

@@ -8,9 +8,9 @@ use super::cookies::CookieName;
 use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
-    accepts, admin, analytics, audit, chains, deletion, deliveries, events, facilitator, health, identities, keys,
-    members, oidc, operators, problem, recipients, records, session, tenant, verify, version, webhook_endpoints,
-    whoami,
+    accepts, admin, analytics, audit, billing, chains, deletion, deliveries, events, facilitator, health, identities,
+    keys, members, oidc, operators, pricing, problem, recipients, records, session, tenant, verify, version,
+    webhook_endpoints, whoami,
 };
 use parameters::parameters;
 use schemars::generate::SchemaSettings;
@@ -132,6 +132,17 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         }
         // Its members are the provider's: any object is taken.
         Endpoint::ResendWebhook => (Some(json!({"type": "object"})), 204, Value::Null),
+        Endpoint::StripeWebhook => (Some(json!({"type": "object"})), 200, json!({"type": "object"})),
+        Endpoint::Pricing => (None, 200, of::<pricing::Pricing>(make)),
+        Endpoint::BillingRead | Endpoint::BillingResume => (None, 200, of::<billing::BillingView>(make)),
+        Endpoint::BillingCheckout => (Some(of::<billing::PlanBody>(make)), 200, of::<billing::BillingUrl>(make)),
+        Endpoint::BillingPortal => (None, 200, of::<billing::BillingUrl>(make)),
+        Endpoint::BillingChange => (Some(of::<billing::PlanBody>(make)), 200, of::<billing::BillingView>(make)),
+        Endpoint::BillingCancel => (Some(of::<billing::CancelBody>(make)), 200, of::<billing::BillingView>(make)),
+        Endpoint::BillingInvoices => (None, 200, of::<records::ListPage<billing::InvoiceView>>(make)),
+        Endpoint::BillingCheck => {
+            (Some(of::<billing::BillingCheckBody>(make)), 200, of::<billing::BillingChecked>(make))
+        }
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::OperatorSearch => (None, 200, of::<records::ListPage<operators::FoundView>>(make)),
         Endpoint::OperatorAlerts => (None, 200, of::<records::ListPage<operators::OperatorAlertView>>(make)),
@@ -277,6 +288,14 @@ fn example(endpoint: Endpoint) -> Option<Value> {
                 "email_id": "56761188-7520-42d8-8898-ff6fc54ce618", "to": ["ann@example.com"],
                 "bounce": {"type": "Permanent", "subType": "General", "message": "The mailbox does not exist."}}}),
         ),
+        (
+            Endpoint::StripeWebhook,
+            json!({"id": "evt_1", "object": "event", "type": "invoice.paid", "created": 1_795_910_400,
+                "data": {"object": {"id": "in_1", "object": "invoice", "customer": "cus_1"}}}),
+        ),
+        (Endpoint::BillingCheckout, json!({"plan": "pro"})),
+        (Endpoint::BillingChange, json!({"plan": "enterprise"})),
+        (Endpoint::BillingCancel, json!({"at": "period_end"})),
         (Endpoint::SessionCreate, json!({"code": "012345"})),
         (
             Endpoint::OwnKeyCreate,

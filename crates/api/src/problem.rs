@@ -40,6 +40,9 @@ pub struct Problem<'a> {
     /// The URL of the tiers, if another tier would allow the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upgrade_url: Option<String>,
+    /// Where a person can do what is missing, as pay for a larger plan.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub action_url: Option<&'a str>,
 }
 
 /// What the answer to a fault needs of its request.
@@ -80,6 +83,7 @@ pub fn problem_reply(fault: &Fault, request: ProblemContext<'_>) -> ApiReply {
         request_id: request.request_id.to_string(),
         docs_url: &docs_url,
         upgrade_url: fault.upgrade.then(|| format!("{}/docs/tiers", request.origin)),
+        action_url: fault.action_url.as_deref(),
     };
     let mut reply = ApiReply::json(status, &problem);
     reply.body = refusal::with_protocol_members(reply.body, request.path, fault.code, &fault.detail);

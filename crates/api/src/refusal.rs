@@ -97,6 +97,12 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::UpstreamUnavailable
         | ErrorCode::MailNotOpen
         | ErrorCode::ChangeNotLoaded
+        | ErrorCode::PaymentRequired
+        | ErrorCode::NoSubscription
+        | ErrorCode::SubscriptionExists
+        | ErrorCode::SubscriptionEnding
+        | ErrorCode::BillingBusy
+        | ErrorCode::PlanByOperator
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -68,6 +68,9 @@ actions! {
     EndpointRotated "endpoint.rotated" TenantUpdated "A webhook endpoint got a new secret.";
     EndpointRemoved "endpoint.removed" TenantUpdated "A webhook endpoint was removed.";
     EndpointDisabled "endpoint.disabled" EndpointDisabled "A webhook endpoint was disabled; the detail is why: `failing` or `gone`.";
+    SubscriptionUpdated "subscription.updated" SubscriptionUpdated "The subscription, the subject, has another status, plan or period; the detail is status and plan.";
+    SubscriptionSurplus "subscription.surplus" TenantUpdated "A second subscription, the subject, was cancelled: two checkouts were paid; the detail is what was refunded.";
+    TierUpdated "tier.updated" TenantUpdated "The tier follows what is paid; the detail is the old and the new one.";
     SessionsEnded "sessions.ended" TenantUpdated "An operator ended all sessions of a member, the subject.";
     MailResent "mail.resent" TenantUpdated "An operator sent a mail, the subject, again; the detail is the new mail.";
     MarkRemoved "mark.removed" TenantUpdated "An operator let the address of a member or of the tenant, the subject, get mails again.";
@@ -97,7 +100,10 @@ impl AuditAction {
             | Self::OidcRemoved
             | Self::OidcTaken
             | Self::EndpointRemoved
-            | Self::EndpointDisabled => false,
+            | Self::EndpointDisabled
+            | Self::SubscriptionUpdated
+            | Self::SubscriptionSurplus
+            | Self::TierUpdated => false,
             Self::TenantCreated
             | Self::TenantUpdated
             | Self::DeletionAsked
@@ -157,6 +163,9 @@ impl AuditAction {
             | Self::IdentityEnded
             | Self::OidcTaken
             | Self::EndpointDisabled
+            | Self::SubscriptionUpdated
+            | Self::SubscriptionSurplus
+            | Self::TierUpdated
             | Self::SessionsEnded
             | Self::MailResent
             | Self::MarkRemoved => false,

@@ -105,12 +105,18 @@ codes! {
     KeyNotActive "KEY_NOT_ACTIVE" 409 Never Judged "Key not active" "The key is revoked, has expired or was rotated before: it cannot be rotated.";
     InvalidSignature "INVALID_SIGNATURE" 401 Never Judged "Invalid signature" "A webhook's signature is missing, wrong or more than five minutes old.";
     BotRefused "BOT_REFUSED" 403 Never Judged "Not taken for a person" "Turnstile does not accept the token in `turnstile_token`: it is wrong, was used or is too old.";
-    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile, GitHub, a company's identity provider or the DNS did not answer in time or as documented: nobody could be signed in, or no address of an endpoint be checked.";
+    UpstreamUnavailable "UPSTREAM_UNAVAILABLE" 503 Later Judged "Other service unavailable" "Turnstile, GitHub, a company's identity provider, the DNS or Stripe did not answer in time or as documented: nobody could be signed in, no address of an endpoint be checked, or no plan be read or changed.";
     TenantDeleting "TENANT_DELETING" 409 Never Judged "Tenant being deleted" "The tenant is being deleted: an owner can undo that until it is due, and nothing else is changed.";
     InvalidConfirmation "INVALID_CONFIRMATION" 422 Never Judged "Invalid confirmation" "The token of the mail that asks whether to delete the tenant is wrong, has expired or was replaced by a newer one.";
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
     DomainTaken "DOMAIN_TAKEN" 409 Later Judged "Domain taken" "Another tenant has proven the mail domain, and its DNS record is still there.";
     ChangeNotLoaded "CHANGE_NOT_LOADED" 503 Same Judged "Change stored, not loaded yet" "The change is stored, but a ledger of the tenant has not loaded it yet: it takes effect within minutes, or at once where the same request succeeds.";
+    PaymentRequired "PAYMENT_REQUIRED" 402 Never Judged "Payment required" "The card could not be charged for a larger plan: nothing has changed. `action_url` leads to where the change can be paid.";
+    NoSubscription "NO_SUBSCRIPTION" 409 Never Judged "No subscription" "The tenant has no subscription that goes on: `POST /v1/billing/checkout` begins one.";
+    SubscriptionExists "SUBSCRIPTION_EXISTS" 409 Never Judged "Subscription exists" "The tenant has a subscription: `POST /v1/billing/change` changes its plan.";
+    SubscriptionEnding "SUBSCRIPTION_ENDING" 409 Never Judged "Subscription ending" "The subscription ends with its period: `POST /v1/billing/resume` lets it go on.";
+    BillingBusy "BILLING_BUSY" 409 Later Judged "Billing busy" "Another change of the tenant's billing is under way.";
+    PlanByOperator "PLAN_BY_OPERATOR" 409 Never Judged "Plan set by the operator" "An operator has set the tenant's tier by hand, and it is not sold here: ask the operator.";
 }
 
 impl fmt::Display for ErrorCode {
@@ -133,6 +139,8 @@ pub struct Fault {
     pub retry_after_s: Option<u64>,
     /// Whether another tier would allow the request.
     pub upgrade: bool,
+    /// Where a person can do what is missing.
+    pub action_url: Option<String>,
     cause: Option<String>,
 }
 
@@ -151,7 +159,15 @@ pub fn json_place(error: &serde_json::Error) -> String {
 impl Fault {
     /// A fault with its sentence for the caller.
     pub fn new(code: ErrorCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), param: None, retry_after_s: None, upgrade: false, cause: None }
+        Self {
+            code,
+            detail: detail.into(),
+            param: None,
+            retry_after_s: None,
+            upgrade: false,
+            action_url: None,
+            cause: None,
+        }
     }
 
     /// An internal error: the caller learns only the request id.
@@ -188,6 +204,13 @@ impl Fault {
     #[must_use]
     pub(crate) fn upgradable(mut self) -> Self {
         self.upgrade = true;
+        self
+    }
+
+    /// Names where a person can do what is missing.
+    #[must_use]
+    pub fn leading_to(mut self, url: String) -> Self {
+        self.action_url = Some(url);
         self
     }
 

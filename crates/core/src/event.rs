@@ -83,6 +83,7 @@ events! {
     MemberJoined "member.joined" Change "A person became a member.";
     MemberRemoved "member.removed" Change "A member was removed, or left.";
     EndpointDisabled "endpoint.disabled" Change "A webhook endpoint was disabled: it took nothing for five days, or answered 410.";
+    SubscriptionUpdated "subscription.updated" Change "The tenant's subscription has another status, plan or period; the detail names status and plan.";
     TenantUpdated "tenant.updated" Change "Anything else of the tenant has changed.";
 }
 
@@ -99,6 +100,7 @@ impl EventKind {
             | Self::RecipientRetired
             | Self::TenantUpdated => true,
             Self::KeyExpiring
+            | Self::SubscriptionUpdated
             | Self::MemberInvited
             | Self::MemberJoined
             | Self::MemberRemoved

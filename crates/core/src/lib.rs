@@ -10,6 +10,7 @@
 pub mod alarm;
 pub mod alert;
 pub mod audit;
+pub mod billing;
 pub mod error;
 pub mod event;
 pub mod messages;

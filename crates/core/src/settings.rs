@@ -1,10 +1,12 @@
 //! The settings: one table, read once. All mistakes are reported together, and none repeats a value.
 
+mod billing;
 pub mod mail;
 mod operators;
 pub mod provider;
 pub mod sign_in;
 
+use billing::BillingSettings;
 use core::fmt;
 use mail::{MailBackend, MailSettings};
 use operators::OperatorSettings;
@@ -182,6 +184,10 @@ pub const SETTINGS: &[Setting] = &[
     sign_in::DOH_ROW,
     operators::ALERT_URL_ROW,
     operators::MAIL_ROW,
+    billing::ROWS[0],
+    billing::ROWS[1],
+    billing::ROWS[2],
+    billing::ROWS[3],
 ];
 
 /// A setting that is missing or malformed. It never holds the value itself.
@@ -216,6 +222,7 @@ pub struct Settings {
     mail: MailSettings,
     sign_in: SignInSettings,
     operators: OperatorSettings,
+    billing: BillingSettings,
 }
 
 impl fmt::Debug for Settings {
@@ -241,16 +248,7 @@ impl Settings {
         if peppers.is_none() {
             wrong(KEY_PEPPERS, "must be comma-separated hex of 32 bytes each, at least one");
         }
-        let mut providers = BTreeMap::new();
-        for network in NETWORKS {
-            let name = rpc_setting(network);
-            if let Some(text) = get(&name) {
-                match read_provider_urls(&text) {
-                    Some(urls) => drop(providers.insert(network.key, urls)),
-                    None => wrong(&name, PROVIDERS_RULE),
-                }
-            }
-        }
+        let providers = providers(get, &mut wrong);
         let quorum = Amount::parse_usdc(&get(QUORUM_USDC).unwrap_or_else(|| QUORUM_USDC_DEFAULT.to_owned()));
         if quorum.is_none() {
             wrong(QUORUM_USDC, "must be a decimal number of USDC with at most six decimals");
@@ -279,6 +277,7 @@ impl Settings {
         let mail = MailSettings::read(&get, public_url.is_some(), &mut wrong);
         let sign_in = SignInSettings::read(&get, public_url.is_some(), &mut wrong);
         let operators = OperatorSettings::read(&get, &mut wrong);
+        let billing = BillingSettings::read(&get, &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -295,6 +294,7 @@ impl Settings {
                     mail,
                     sign_in,
                     operators,
+                    billing,
                 })
             }
             (..) => Err(mistakes),
@@ -435,6 +435,24 @@ fn daily_budgets(get: impl Fn(&str) -> Option<String>, wrong: &mut impl FnMut(&s
         }
         micro.unwrap_or_default()
     })
+}
+
+/// The providers of each chain that has a setting.
+fn providers(
+    get: impl Fn(&str) -> Option<String>,
+    wrong: &mut impl FnMut(&str, &'static str),
+) -> BTreeMap<&'static str, Vec<String>> {
+    let mut providers = BTreeMap::new();
+    for network in NETWORKS {
+        let name = rpc_setting(network);
+        if let Some(text) = get(&name) {
+            match read_provider_urls(&text) {
+                Some(urls) => drop(providers.insert(network.key, urls)),
+                None => wrong(&name, PROVIDERS_RULE),
+            }
+        }
+    }
+    providers
 }
 
 fn peppers(text: &str) -> Option<Vec<[u8; 32]>> {

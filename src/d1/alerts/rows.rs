@@ -6,6 +6,7 @@ use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::alert::operator::{KeptAlert, OPERATORS_TITLE, OperatorAlert};
 use x402_core::alert::{AlertRow, WaitingAlerts, alert_row};
+use x402_core::billing::notice::BillingNotice;
 use x402_core::error::Fault;
 use x402_core::event::EventKind;
 
@@ -19,7 +20,10 @@ const OPERATORS: &str = "operator";
 
 /// The title of a notice by its kind.
 fn title(text: &str) -> Option<&'static str> {
-    if text == OPERATORS { Some(OPERATORS_TITLE) } else { kind(text).map(|row| row.title) }
+    match text {
+        OPERATORS => Some(OPERATORS_TITLE),
+        _ => kind(text).map(|row| row.title).or_else(|| BillingNotice::parse(text).map(BillingNotice::title)),
+    }
 }
 
 /// The next column: null, or a tenant.

@@ -1,5 +1,6 @@
 //! The request bodies of the operators' routes, member for member as in JSON; [`super`] checks and parses the values.
 
+use crate::billing::TierBy;
 use crate::body::{null_or_value, optional_map, optional_object, optional_variant, optional_variants, variant};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -56,9 +57,12 @@ pub struct TenantPatchBody {
     #[serde(default, deserialize_with = "null_or_value", skip_serializing_if = "Option::is_none")]
     #[cfg_attr(not(target_arch = "wasm32"), schemars(length(min = 1, max = 200)))]
     pub company_name: Option<Option<String>>,
-    /// Its tier.
+    /// Its tier. From then on Stripe does not change it: `tier_by` is `operator`.
     #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub tier: Option<Tier>,
+    /// `billing`: the tier follows what is paid from now on; without `tier`. `operator`: it stays as it is.
+    #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
+    pub tier_by: Option<TierBy>,
     /// Whether its requests are served.
     #[serde(default, deserialize_with = "optional_variant", skip_serializing_if = "Option::is_none")]
     pub status: Option<TenantStatus>,

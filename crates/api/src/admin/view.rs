@@ -1,5 +1,6 @@
 //! The bodies of the operators' routes' answers.
 
+use crate::billing::TierBy;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use x402_chain::network::Environment;
@@ -43,6 +44,8 @@ pub struct TenantView {
     pub company_name: Option<String>,
     /// The tier, which sets limits and chains.
     pub tier: Tier,
+    /// Who sets the tier: what is paid, or an operator.
+    pub tier_by: TierBy,
     /// Whether its requests are served: `active`, `suspended` or `cancelled`.
     pub status: TenantStatus,
     /// The location hint with which its ledgers are created; `null`: near the first request.

@@ -12,6 +12,8 @@ const COUNTED: &[E] = &[E::RateLimited, E::QuotaExceeded, E::IdempotencyConflict
 /// Where a key is shown to the ledger.
 const BY_KEY: &[E] = &[E::InvalidApiKey, E::TenantSuspended, E::IpNotAllowed];
 const BY_BODY: &[E] = &[E::InvalidJson, E::PayloadTooLarge, E::UnsupportedMediaType, E::InvalidRequest];
+/// What a change at Stripe may meet.
+const OF_BILLING: &[E] = &[E::EnvironmentMismatch, E::BillingBusy, E::UpstreamUnavailable];
 /// What any change by a member of the tenant may meet.
 const OF_CHANGES: &[E] = &[E::CrossOrigin, E::TenantSuspended, E::TenantDeleting, E::RateLimited, E::ChangeNotLoaded];
 
@@ -153,8 +155,19 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::OidcProve => vec![E::NotFound, E::NotInTier, E::InvalidProof, E::DomainTaken, E::UpstreamUnavailable],
         Endpoint::IdentityList | Endpoint::IdentityEnd => vec![E::NotFound],
         Endpoint::ResendWebhook => vec![E::NotFound, E::InvalidSignature, E::LedgerUnavailable],
+        Endpoint::StripeWebhook => vec![E::InvalidSignature, E::LedgerUnavailable, E::Misconfigured],
+        Endpoint::BillingRead | Endpoint::BillingInvoices => vec![E::InvalidRequest, E::UpstreamUnavailable],
+        Endpoint::BillingPortal => vec![E::EnvironmentMismatch, E::BillingBusy, E::UpstreamUnavailable],
+        Endpoint::BillingCheckout => [OF_BILLING, &[E::SubscriptionExists, E::PlanByOperator]].concat(),
+        Endpoint::BillingChange => {
+            [OF_BILLING, &[E::NoSubscription, E::SubscriptionEnding, E::PlanByOperator, E::PaymentRequired]].concat()
+        }
+        Endpoint::BillingCancel => [OF_BILLING, &[E::NoSubscription]].concat(),
+        Endpoint::BillingResume => [OF_BILLING, &[E::NoSubscription, E::PaymentRequired]].concat(),
+        Endpoint::BillingCheck => vec![E::UpstreamUnavailable],
         Endpoint::FacilitatorVerifyHint
         | Endpoint::FacilitatorSettleHint
+        | Endpoint::Pricing
         | Endpoint::FacilitatorHealth
         | Endpoint::FacilitatorVersion
         | Endpoint::Usage

@@ -3,6 +3,7 @@
 use super::paths::Paths;
 use super::{Endpoint, Method, RouteRow};
 use x402_core::tenancy::access::Access;
+use x402_core::tenancy::role::Role;
 
 /// The most bytes of a request: its members take a few hundred, a reference 256, a memo 1,232; 16 KiB leaves room for
 /// escapes.
@@ -50,6 +51,11 @@ pub(super) const fn public_route(endpoint: Endpoint, paths: Paths, summary: &'st
     let mut row = facilitator_route(endpoint, Method::Get, Access::Public, paths, summary);
     row.url_key = false;
     row
+}
+
+/// A route about billing: for owners, and keys that manage the tenant.
+pub(super) const fn billing(of: Endpoint, method: Method, path: &'static str, summary: &'static str) -> RouteRow {
+    route(of, method, path, Access::Managed(Role::Owner), ["Billing", summary])
 }
 
 /// A route about webhook endpoints.

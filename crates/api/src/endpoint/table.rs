@@ -4,7 +4,7 @@ use super::paths::{
     ACCEPTS_PATHS, DELIVERIES, DELIVERY, HEALTH_PATHS, REDELIVERY, SETTLE_PATHS, SUPPORTED_PATHS, VERIFY_PATHS,
     VERSION_PATHS, WEBHOOK, WEBHOOK_REDELIVER, WEBHOOK_ROTATE, WEBHOOK_TEST, WEBHOOKS,
 };
-use super::row::{facilitator_route, public_route, route, webhook, with_alias, with_body_max};
+use super::row::{billing, facilitator_route, public_route, route, webhook, with_alias, with_body_max};
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
 use crate::oidc;
@@ -14,6 +14,9 @@ use x402_core::tenancy::tenant::Scope;
 
 /// The most bytes of a request with a signature: a contract's takes 16 KiB as hex.
 const SIGNATURE_BODY_MAX: usize = 20 * 1_024;
+
+/// The most bytes of an event of Stripe's: an invoice with all its lines.
+const STRIPE_BODY_MAX: usize = 512 * 1_024;
 
 const KEY: Access = Access::Key(KeyScope::Any);
 /// Whoever is signed in.
@@ -376,6 +379,31 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         ["Sessions", "That provider's way back"],
     ),
     route(Endpoint::ResendWebhook, Method::Post, "/v1/webhooks/resend", Access::Public, ["Service", "Events of mails"]),
+    with_body_max(
+        route(
+            Endpoint::StripeWebhook,
+            Method::Post,
+            "/v1/webhooks/stripe",
+            Access::Public,
+            ["Service", "Events of Stripe"],
+        ),
+        STRIPE_BODY_MAX,
+    ),
+    route(Endpoint::Pricing, Method::Get, "/v1/pricing", Access::Public, ["Billing", "What plans cost and include"]),
+    billing(Endpoint::BillingRead, Method::Get, "/v1/billing", "The plan, the next invoice and the card"),
+    billing(Endpoint::BillingCheckout, Method::Post, "/v1/billing/checkout", "Begin a subscription: a page to pay on"),
+    billing(Endpoint::BillingPortal, Method::Post, "/v1/billing/portal", "A page of invoices and cards"),
+    billing(Endpoint::BillingChange, Method::Post, "/v1/billing/change", "Change the plan"),
+    billing(Endpoint::BillingCancel, Method::Post, "/v1/billing/cancel", "End the subscription"),
+    billing(Endpoint::BillingResume, Method::Post, "/v1/billing/resume", "Take an end or a smaller plan back"),
+    billing(Endpoint::BillingInvoices, Method::Get, "/v1/billing/invoices", "List invoices, the newest first"),
+    route(
+        Endpoint::BillingCheck,
+        Method::Post,
+        "/v1/admin/billing/check",
+        Access::Admin,
+        ["Operators", "Compare tenants with Stripe"],
+    ),
     route(
         Endpoint::OwnRecipientList,
         Method::Get,

@@ -67,6 +67,15 @@ pub(super) fn parameters(row: &RouteRow) -> Vec<Value> {
             all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
         }
     }
+    if row.endpoint == Endpoint::StripeWebhook {
+        let about = "`t=` and seconds since 1970, and `v1=` with HMAC-SHA256 in hex.";
+        all.push(json!({"name": "Stripe-Signature", "in": "header", "required": true, "description": about, "schema": {"type": "string"}}));
+    }
+    if row.endpoint == Endpoint::BillingRead {
+        let names: Vec<&str> = x402_core::billing::paid_plans().map(|plan| plan.name).collect();
+        let about = "`next_invoice` is that of a change to this plan at this moment.";
+        all.push(json!({"name": "plan", "in": "query", "description": about, "schema": {"enum": names}}));
+    }
     if row.endpoint == Endpoint::FacilitatorSettle {
         let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
@@ -83,6 +92,7 @@ const fn is_paged(endpoint: Endpoint) -> bool {
             | Endpoint::TenantList
             | Endpoint::AuditLog
             | Endpoint::EventList
+            | Endpoint::BillingInvoices
             | Endpoint::DeliveryList
     )
 }

@@ -82,6 +82,7 @@ fn sample(kind: EventKind) -> (&'static str, Value) {
         EventKind::MemberJoined => change(kind, "per_01M8Q00000G7Y4C1V6N9P2RB3X", Some("viewer")),
         EventKind::MemberRemoved => change(kind, "per_01M8Q00000G7Y4C1V6N9P2RB3X", None),
         EventKind::EndpointDisabled => change_by_service(kind, "whe_01M8Q00000K9C2W5T8R1J6D3ZB", "failing"),
+        EventKind::SubscriptionUpdated => change_by_service(kind, "sub_1SampleSubscription", "active pro"),
         EventKind::TenantUpdated => change(kind, "ten_01a22830e24a3a1f7b1ccee9", Some("company_name")),
     }
 }

@@ -46,6 +46,7 @@ operator_alerts! {
     ErrorRate "error_rate" 0 "Too many verifications of the last full hour failed for a fault of the service or of nodes.";
     ChainUnreachable "chain_unreachable" 600_000 "No provider of the chain has reported its newest block for ten minutes.";
     SignerLow "signer_low" 0 "A signer can pay for few more transactions.";
+    UnknownPrice "unknown_price" 0 "A tenant's subscription has a price that is not of the table of tiers: its tier is left as it is.";
     SanctionsStale "sanctions_stale" 0 "The sanctions list is old, or could not be read.";
 }
 

@@ -160,6 +160,12 @@ impl Tier {
         Err(Fault::new(ErrorCode::NotInTier, detail).upgradable())
     }
 
+    /// Whether the tier includes the chain with this key; `false` for a key that the registry does not have.
+    #[must_use]
+    pub fn includes_chain(self, key: &str) -> bool {
+        x402_chain::network::find_network(key).is_some_and(|network| self.includes(network))
+    }
+
     /// Whether the tier includes the chain.
     #[must_use]
     pub(crate) fn includes(self, network: &Network) -> bool {

@@ -1,0 +1,62 @@
+//! What is due by time: the mail before a trial's end, the mails after a failed charge, the end of its grace. Stripe is read
+//! before each: nobody is told about an invoice that was paid a minute ago.
+
+use super::{Author, notice, notice_of, sync};
+use crate::alerts;
+use crate::app::App;
+use crate::d1::billing::rows::DueRow;
+use crate::d1::billing::{due, put_done, put_off};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use x402_chain::time::UnixMillis;
+use x402_core::billing::due::next_due;
+use x402_core::billing::notice::due_text;
+use x402_core::error::Fault;
+
+/// Tenants of one run.
+const TENANTS_MAX: u64 = 50;
+/// Until a tenant is tried again whose customer could not be read.
+const AGAIN_MS: u64 = 5 * 60_000;
+
+/// Does what is due; returns for how many tenants. One that fails keeps no other waiting.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn go_on(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    if app.settings.stripe_key().is_none() {
+        return Ok(0);
+    }
+    let db = app.db()?;
+    let mut done = 0_usize;
+    for row in due(&db, now, TENANTS_MAX).await? {
+        match step(app, &row, now).await {
+            Ok(()) => done = done.saturating_add(1),
+            Err(fault) => {
+                event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
+                put_off(&db, &row, Some(now.plus(AGAIN_MS))).await?;
+            }
+        }
+    }
+    Ok(done)
+}
+
+async fn step(app: &App, row: &DueRow, now: UnixMillis) -> Result<(), Fault> {
+    let (db, author) = (app.db()?, Author::System(row.tenant, now));
+    let Some(synced) = sync(app, author).await? else { return put_off(&db, row, None).await };
+    let kept = synced.row;
+    let Some(at) = kept.due_at else { return Ok(()) };
+    let row = DueRow { tenant: row.tenant, at };
+    let (state, since) = (kept.state.as_ref(), kept.past_due_since);
+    let Some(next) = next_due(state, since, kept.due_done.as_deref()) else { return put_off(&db, &row, None).await };
+    if next.at > now {
+        return if next.at == at { Ok(()) } else { put_off(&db, &row, Some(next.at)).await };
+    }
+    let after = next_due(state, since, Some(&next.mark)).map(|due| due.at);
+    let Some((kind, text)) = due_text(next.step, state.and_then(|state| state.plan)) else {
+        return put_done(&db, &row, (&next.mark, after), None).await;
+    };
+    let (text, posted, mails) = notice_of(app, &db, author, text).await?;
+    let new = notice(app, now, (&text, posted, &mails))?;
+    put_done(&db, &row, (&next.mark, after), Some((kind, &new))).await?;
+    alerts::queue(app, &mails).await;
+    Ok(())
+}
