@@ -119,7 +119,7 @@ pub(crate) fn send_message(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, R
 /// other, and not followed.
 pub(crate) fn send_for_status(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<u16, OutboundFailure>> {
     Box::pin(async move {
-        let response = fetch(&request).await?;
+        let response = fetch(&request, method_of(&request)).await?;
         if let Some(body) = response.body() {
             // A body that nobody reads would hold its connection. How that ends is of no interest.
             drop(JsFuture::from(body.cancel()));
