@@ -115,7 +115,11 @@ impl<'a> Stripe<'a> {
         };
         let path = &call.path;
         match exchange_as(request, method).await {
-            Ok(HttpAnswer { status: 200, body, .. }) => Ok(body),
+            Ok(HttpAnswer { status: 200, body, .. }) => match serde_json::from_slice::<serde::de::IgnoredAny>(&body) {
+                Ok(_) => Ok(body),
+                // A connection that breaks within the answer.
+                Err(_) => Err(StripeFailure::Unknown(format!("Stripe, {path}: an answer that is cut short"))),
+            },
             Ok(HttpAnswer { status, body, .. }) => {
                 let error = StripeError::read(&body, path);
                 match status {
