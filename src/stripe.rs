@@ -89,6 +89,11 @@ impl<'a> Stripe<'a> {
         self.send(call, Some(key), LIMIT_MS).await
     }
 
+    /// Asks by a `POST` that makes nothing.
+    pub(crate) async fn preview(&self, call: &StripeCall, key: &str) -> Result<Vec<u8>, StripeFailure> {
+        self.send(call, Some(key), READ_LIMIT_MS).await
+    }
+
     async fn send(&self, call: &StripeCall, key: Option<&str>, limit_ms: u32) -> Result<Vec<u8>, StripeFailure> {
         let authorization = format!("Bearer {}", self.key);
         let mut headers = vec![

@@ -167,7 +167,7 @@ async fn preview_of(
     let call = form::preview_invoice(customer, &state.subscription, change);
     // Nothing is made: a key that is of what is asked alone serves.
     let key = format!("preview:{}:{}", state.subscription, crate::app::request_id(crate::app::now()));
-    let body = match stripe.write(&call, &key).await {
+    let body = match stripe.preview(&call, &key).await {
         Ok(body) => body,
         Err(StripeFailure::Refused(400 | 404, _)) if preview.is_none() => return Ok(None),
         Err(failure) => return Err(failure.into()),
