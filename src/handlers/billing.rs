@@ -22,7 +22,8 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::billing::answer::{
-    OfId, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer, read_subscription_card,
+    OfId, OfStatus, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer,
+    read_subscription_card,
 };
 use x402_core::billing::form::{self, Checkout, is_stripe_id};
 use x402_core::billing::state::{BillingState, GRACE_MS, PlanChange, plan_change};
@@ -437,14 +438,16 @@ async fn go_on(app: &App, operation: &Operation<'_>, author: Author<'_>) -> Resu
         operation.send(&form::cancel_at_period_end(&state.subscription, false), "end").await?;
     }
     if state.status == SubscriptionStatus::Paused {
-        match operation.send(&form::resume(&state.subscription), "resume").await {
-            Ok(_) => {}
-            Err(StripeFailure::Refused(400 | 402, _)) => {
-                let detail = "the subscription could not be resumed: give a card in the portal first";
-                let portal = portal_url(app, operation, &customer).await?;
-                return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
-            }
+        let is_resumed = match operation.send(&form::resume(&state.subscription), "resume").await {
+            // It stays paused until its invoice is paid.
+            Ok(body) => read::<OfStatus>(&body, "a subscription")?.status != SubscriptionStatus::Paused,
+            Err(StripeFailure::Refused(400 | 402, _)) => false,
             Err(failure) => return Err(failure.into()),
+        };
+        if !is_resumed {
+            let detail = "the subscription could not be resumed: give a card in the portal first";
+            let portal = portal_url(app, operation, &customer).await?;
+            return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
         }
     }
     Ok(())
