@@ -445,7 +445,7 @@ async fn go_on(app: &App, operation: &Operation<'_>, author: Author<'_>) -> Resu
             Err(failure) => return Err(failure.into()),
         };
         if !is_resumed {
-            let detail = "the subscription could not be resumed: give a card in the portal first";
+            let detail = "the subscription is paused until its invoice is paid: pay it, or give a card, in the portal";
             let portal = portal_url(app, operation, &customer).await?;
             return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
         }

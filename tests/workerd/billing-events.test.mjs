@@ -184,6 +184,20 @@ test("an event that cannot be queued is not remembered: Stripe sends it again", 
   assert.deepEqual(await billed.log(owner.id, "tier%"), ["tier.updated free → pro"]);
 });
 
+test("a customer whom Stripe does not answer for is read again, and keeps no other waiting", async () => {
+  const { worker, stripe } = billed;
+  const owners = [await payer(billed), await payer(billed)];
+  for (const owner of owners) await owner.pays("pro");
+  stripe.faults.add({ kind: "error", method: "GET", path: "/v1/subscriptions", times: 1 });
+  const began = Date.now();
+  await stripe.deliver(worker, { types: ["customer.subscription.created"] });
+  const isPro = async ({ id }) => (await billed.row(id)).state !== null;
+  await until(async () => (await Promise.all(owners.map(isPro))).includes(true), "the one");
+  assert.ok(Date.now() - began < 15_000, "before the other is tried again");
+  await until(async () => (await Promise.all(owners.map(isPro))).every(Boolean), "the other", 40_000);
+  await stripe.deliver(worker);
+});
+
 test("a customer who is deleted at Stripe has the free tier, and a next checkout makes another", async () => {
   const { worker, stripe } = billed;
   const owner = await payer(billed);
