@@ -140,13 +140,13 @@ pub(crate) async fn sync(app: &App, author: Author<'_>) -> Result<Option<Synced>
     let ended = || row.state.clone().map(|state| BillingState { status: SubscriptionStatus::Canceled, ..state });
     let state = picture.state.clone().or_else(|| if is_deleted { ended() } else { None });
     let changed = write(app, &db, author, (&row, &picture, state.as_ref()), is_deleted).await?;
-    let is_loaded = !changed.tier || load_ledgers(app, &db, author).await.is_ok();
+    let is_loaded = !changed.tier || load_ledgers(app, author).await.is_ok();
     let row = read_billing(&db, author.tenant()).await?.ok_or_else(|| Fault::internal("a row of billing is gone"))?;
     // Another read that began later does the rest by itself.
     if row.read_ticket == changed.ticket && row.customer.is_some() {
-        surplus::end_all(app, author, &customer, (&all, &picture)).await?;
+        surplus::end_all(app, author, (&customer, changed.ticket), (&all, &picture)).await?;
         if row.checkout_until > author.now() && row.state.as_ref().is_some_and(|state| state.status.is_live()) {
-            operation::expire_checkouts(app, author.tenant(), &customer).await?;
+            operation::expire_checkouts(app, author.tenant(), (&customer, changed.ticket)).await?;
         }
     }
     Ok(Some(Synced { row, is_loaded }))
@@ -183,24 +183,43 @@ async fn write(
     });
     let subject = state.map_or("none", |state| state.subscription.as_str());
     let made = author.change(AuditAction::SubscriptionUpdated, subject)?.detail(words);
-    let (tenant, _) = d1::read_tenant(db, author.tenant()).await?;
-    let wanted = match entitlement(state, since, now) {
-        Entitlement::Tier(tier) if tenant.tier_by == TierBy::Billing && tier != tenant.tier => Some(tier),
-        Entitlement::Tier(_) | Entitlement::Unknown => None,
-    };
-    let Some(to) = wanted else {
-        put_found(db, &found, &made, None).await?;
-        return Ok(Written { ticket: row.ticket, tier: false });
-    };
-    let detail = format!("{} → {}", tenant.tier.plan().name, to.plan().name);
+    let paid = entitlement(state, since, now);
+    let mut is_written = false;
+    loop {
+        let (tenant, _) = d1::read_tenant(db, author.tenant()).await?;
+        let wanted = match paid {
+            Entitlement::Tier(tier) if tenant.tier_by == TierBy::Billing && tier != tenant.tier => Some(tier),
+            Entitlement::Tier(_) | Entitlement::Unknown => None,
+        };
+        match wanted {
+            Some(to) => {
+                let tier = write_tier(app, db, author, (&found, &made), (tenant.tier, to)).await?;
+                return Ok(Written { ticket: row.ticket, tier });
+            }
+            None if is_written => return Ok(Written { ticket: row.ticket, tier: false }),
+            None => put_found(db, &found, &made, None).await?,
+        };
+        // A read that began earlier may have written another tier since the tenant was read: once more, now that it no longer can.
+        is_written = true;
+    }
+}
+
+async fn write_tier(
+    app: &App,
+    db: &D1Database,
+    author: Author<'_>,
+    (found, made): (&BillingFound<'_>, &Change),
+    (from, to): (Tier, Tier),
+) -> Result<bool, Fault> {
+    let detail = format!("{} → {}", from.plan().name, to.plan().name);
     let of_tier = author.change(AuditAction::TierUpdated, &author.tenant().to_string())?.detail(detail);
-    let (text, posted, mails) = notice_of(app, db, author, changed_text(tenant.tier, to)).await?;
-    let tier = TierFound { tier: to, made: &of_tier, notice: notice(app, now, (&text, posted, &mails))? };
-    let is_changed = put_found(db, &found, &made, Some(&tier)).await?;
+    let (text, posted, mails) = notice_of(app, db, author, changed_text(from, to)).await?;
+    let tier = TierFound { tier: to, made: &of_tier, notice: notice(app, author.now(), (&text, posted, &mails))? };
+    let is_changed = put_found(db, found, made, Some(&tier)).await?;
     if is_changed {
         alerts::queue(app, &mails).await;
     }
-    Ok(Written { ticket: row.ticket, tier: is_changed })
+    Ok(is_changed)
 }
 
 /// The text of a notice, whether it is posted to the tenant's URL, and its mails.
@@ -226,8 +245,8 @@ fn notice<'a>(
 }
 
 /// Makes both ledgers load the tier that was written. Where one does not, the timed job of each minute makes it.
-async fn load_ledgers(app: &App, db: &D1Database, author: Author<'_>) -> Result<(), Fault> {
-    let (_, version) = d1::read_tenant(db, author.tenant()).await?;
+pub(crate) async fn load_ledgers(app: &App, author: Author<'_>) -> Result<(), Fault> {
+    let (_, version) = d1::read_tenant(&app.db()?, author.tenant()).await?;
     let load = |environment: Environment| async move {
         let message = LedgerMessage::Reload { version };
         let id = app::request_id(author.now());

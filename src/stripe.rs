@@ -89,6 +89,11 @@ impl<'a> Stripe<'a> {
         self.send(call, Some(key), LIMIT_MS).await
     }
 
+    /// Asks by a `POST` that makes nothing.
+    pub(crate) async fn preview(&self, call: &StripeCall, key: &str) -> Result<Vec<u8>, StripeFailure> {
+        self.send(call, Some(key), READ_LIMIT_MS).await
+    }
+
     async fn send(&self, call: &StripeCall, key: Option<&str>, limit_ms: u32) -> Result<Vec<u8>, StripeFailure> {
         let authorization = format!("Bearer {}", self.key);
         let mut headers = vec![
@@ -115,7 +120,11 @@ impl<'a> Stripe<'a> {
         };
         let path = &call.path;
         match exchange_as(request, method).await {
-            Ok(HttpAnswer { status: 200, body, .. }) => Ok(body),
+            Ok(HttpAnswer { status: 200, body, .. }) => match serde_json::from_slice::<serde::de::IgnoredAny>(&body) {
+                Ok(_) => Ok(body),
+                // A connection that breaks within the answer.
+                Err(_) => Err(StripeFailure::Unknown(format!("Stripe, {path}: an answer that is cut short"))),
+            },
             Ok(HttpAnswer { status, body, .. }) => {
                 let error = StripeError::read(&body, path);
                 match status {

@@ -79,7 +79,7 @@ async fn compare(app: &App, tenant: TenantId, now: UnixMillis) -> Result<Option<
 pub(crate) async fn check_part(app: &App, cursor: &CheckCursor, now: UnixMillis) -> Result<BillingChecked, Fault> {
     match cursor {
         CheckCursor::Tenants(after) => check_tenants(app, after, now).await,
-        CheckCursor::Subscriptions(after) => check_subscriptions(app, after.as_deref()).await,
+        CheckCursor::Subscriptions(after) => check_subscriptions(app, after.as_deref(), now).await,
     }
 }
 
@@ -120,7 +120,7 @@ struct ListedMetadata {
 }
 
 /// Subscriptions at Stripe that say they are a tenant's, and whose customer no tenant has.
-async fn check_subscriptions(app: &App, after: Option<&str>) -> Result<BillingChecked, Fault> {
+async fn check_subscriptions(app: &App, after: Option<&str>, now: UnixMillis) -> Result<BillingChecked, Fault> {
     let (stripe, db) = (Stripe::of(app)?, app.db()?);
     let page: StripePage<Listed> = read(&stripe.read(&form::list_all_subscriptions(after)).await?, "subscriptions")?;
     let mut differences = Vec::new();
@@ -133,6 +133,7 @@ async fn check_subscriptions(app: &App, after: Option<&str>) -> Result<BillingCh
             differences.push(BillingDifference { tenant: None, customer: Some(one.customer), detail });
         }
     }
+    tell(app, &differences, now).await?;
     let next_cursor = last.filter(|_| page.has_more).map(|last| CheckCursor::Subscriptions(Some(last)).text());
     Ok(BillingChecked { checked: 0, differences, next_cursor })
 }
@@ -144,7 +145,8 @@ async fn tell(app: &App, differences: &[BillingDifference], now: UnixMillis) -> 
     let line = |one: &BillingDifference| format!("{}: {}", one.tenant.as_deref().unwrap_or("no tenant"), one.detail);
     let lines: Vec<String> = differences.iter().map(line).collect();
     event(TelemetryKind::BillingDiffers, &[TelemetryField::Done(differences.len())]);
-    let text = format!("Billing: the directory differed from Stripe, and was brought in line.\n{}", lines.join("\n"));
+    let of_tenants = "was brought in line, where it is of a tenant";
+    let text = format!("Billing: the directory differed from Stripe, and {of_tenants}.\n{}", lines.join("\n"));
     operators::tell(app, &text, now).await
 }
 

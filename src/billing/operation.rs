@@ -2,7 +2,7 @@
 //! its idempotency keys. A change that Stripe has not answered is repeated under the same number.
 
 use crate::app::App;
-use crate::d1::billing::{begin_operation, end_operation, note_checkout};
+use crate::d1::billing::{begin_operation, end_operation, note_checkout, read_billing};
 use crate::stripe::{Stripe, StripeFailure};
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
@@ -11,6 +11,10 @@ use x402_core::billing::form;
 use x402_core::billing::form::{StripeCall, StripeMethod, is_stripe_id};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::tier::Tier;
+
+/// What is said where nothing can be changed.
+pub(crate) const NO_SUBSCRIPTION: &str =
+    "the tenant has no subscription that goes on: POST /v1/billing/checkout begins one";
 
 /// A change that is under way.
 pub(crate) struct Operation<'a> {
@@ -25,7 +29,7 @@ impl<'a> Operation<'a> {
     /// Begins a change of this name; `of` is what it is about, as the plan: a change of another is another change.
     ///
     /// # Errors
-    /// `BILLING_BUSY`, `MISCONFIGURED`; where the directory fails.
+    /// `BILLING_BUSY`, `NO_SUBSCRIPTION`, `MISCONFIGURED`; where the directory fails.
     pub(crate) async fn begin(
         app: &'a App,
         (tenant, now): (TenantId, UnixMillis),
@@ -33,7 +37,17 @@ impl<'a> Operation<'a> {
         of: &str,
     ) -> Result<Operation<'a>, Fault> {
         let stripe = Stripe::of(app)?;
-        let attempt = begin_operation(&app.db()?, tenant, &format!("{name} {of}"), now).await?;
+        let db = app.db()?;
+        let Some(attempt) = begin_operation(&db, tenant, &format!("{name} {of}"), now).await? else {
+            // A tenant that never had to do with Stripe has no row.
+            let (code, detail) = match read_billing(&db, tenant).await? {
+                Some(_) => {
+                    (ErrorCode::BillingBusy, "another change of the billing is under way: try again in a moment")
+                }
+                None => (ErrorCode::NoSubscription, NO_SUBSCRIPTION),
+            };
+            return Err(Fault::new(code, detail));
+        };
         Ok(Self { stripe, app, tenant, name, attempt })
     }
 
@@ -111,11 +125,19 @@ impl Operation<'_> {
 ///
 /// # Errors
 /// `UPSTREAM_UNAVAILABLE`; where the directory fails.
-pub(super) async fn expire_checkouts(app: &App, tenant: TenantId, customer: &str) -> Result<(), Fault> {
+pub(super) async fn expire_checkouts(
+    app: &App,
+    tenant: TenantId,
+    (customer, ticket): (&str, u64),
+) -> Result<(), Fault> {
     let stripe = Stripe::of(app)?;
     let open: StripePage<OfId> = read(&stripe.read(&form::list_open_checkouts(customer)).await?, "checkouts")?;
     for session in open.data.into_iter().filter(|session| is_stripe_id(&session.id, "cs_")) {
-        match stripe.write(&form::expire_checkout(&session.id), &format!("{tenant}:expire:{}", session.id)).await {
+        // A key of this read: Stripe keeps also a fault of its own for a key, and to end twice does no more.
+        match stripe
+            .write(&form::expire_checkout(&session.id), &format!("{tenant}:expire:{}:{ticket}", session.id))
+            .await
+        {
             // It was paid or has ended meanwhile.
             Ok(_) | Err(StripeFailure::Refused(..)) => {}
             Err(failure) => return Err(failure.into()),

@@ -25,7 +25,7 @@ const REFUNDED_BEFORE: &str = "charge_already_refunded";
 pub(super) async fn end_all(
     app: &App,
     author: Author<'_>,
-    customer: &str,
+    (customer, ticket): (&str, u64),
     (all, picture): (&[Subscription], &BillingPicture),
 ) -> Result<(), Fault> {
     let Some(kept) = picture.state.as_ref().and_then(|state| all.iter().find(|one| one.id == state.subscription))
@@ -34,16 +34,17 @@ pub(super) async fn end_all(
     };
     for surplus in &picture.surplus {
         let is_duplicate = kept.created.since(surplus.created).max(surplus.created.since(kept.created)) <= DUPLICATE_MS;
-        end(app, author, customer, (surplus, is_duplicate)).await?;
+        end(app, author, (customer, ticket), (surplus, is_duplicate)).await?;
     }
     Ok(())
 }
 
-/// Gives back first, then cancels: a Worker that is killed between finds the subscription again.
+/// Gives back first, tells operators where nothing is given back, then cancels: a Worker that is killed between finds the
+/// subscription again.
 async fn end(
     app: &App,
     author: Author<'_>,
-    customer: &str,
+    (customer, ticket): (&str, u64),
     (surplus, is_duplicate): (&Subscription, bool),
 ) -> Result<(), Fault> {
     let stripe = Stripe::of(app)?;
@@ -51,13 +52,24 @@ async fn end(
     let mut refunded = 0_usize;
     if let (true, Some(invoice)) = (refunds, &surplus.latest_invoice) {
         for intent in read_payment_intents(&stripe.read(&form::list_invoice_payments(invoice)).await?)? {
-            match stripe.write(&form::refund(&intent), &format!("{}:refund:{intent}", author.tenant())).await {
+            // A key of this read: Stripe keeps also a fault of its own for a key, and nothing is given back twice.
+            match stripe.write(&form::refund(&intent), &format!("{}:refund:{intent}:{ticket}", author.tenant())).await {
                 Ok(_) => {}
                 Err(StripeFailure::Refused(_, error)) if error.code.as_deref() == Some(REFUNDED_BEFORE) => {}
                 Err(failure) => return Err(failure.into()),
             }
             refunded = refunded.saturating_add(1);
         }
+    }
+    if !refunds {
+        let invoice = surplus.latest_invoice.as_deref().unwrap_or("none");
+        let text = format!(
+            "Tenant {} has paid two subscriptions ({customer}): {} is cancelled. Look whether its last invoice, {invoice}, is \
+             to be refunded.",
+            author.tenant(),
+            surplus.id
+        );
+        operators::tell(app, &text, author.now()).await?;
     }
     match stripe.read(&form::cancel_now(&surplus.id)).await {
         Ok(_) => {}
@@ -72,15 +84,5 @@ async fn end(
     let new = notice(app, author.now(), (&text, posted, &mails))?;
     record(&db, &made, (BillingNotice::PaidTwice, &new)).await?;
     alerts::queue(app, &mails).await;
-    if !refunds {
-        let invoice = surplus.latest_invoice.as_deref().unwrap_or("none");
-        let text = format!(
-            "Tenant {} has paid two subscriptions ({customer}): {} was cancelled. Look whether its last invoice, {invoice}, is \
-             to be refunded.",
-            author.tenant(),
-            surplus.id
-        );
-        operators::tell(app, &text, author.now()).await?;
-    }
     Ok(())
 }

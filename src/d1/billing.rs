@@ -16,7 +16,7 @@ use x402_chain::id::TenantId;
 use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::billing::notice::BillingNotice;
 use x402_core::billing::state::BillingState;
-use x402_core::error::{ErrorCode, Fault};
+use x402_core::error::Fault;
 use x402_core::tenancy::tier::Tier;
 
 /// How long a change at Stripe keeps others of the tenant away.
@@ -129,16 +129,14 @@ pub(crate) async fn put_found(
     Ok(changed.is_some_and(|rows| !rows.is_empty()))
 }
 
-/// Begins a change at Stripe; its number, which is that of the try before where Stripe has not answered that.
-///
-/// # Errors
-/// `BILLING_BUSY` where another is under way.
+/// Begins a change at Stripe; its number, which is that of the try before where Stripe has not answered that. `None` where another
+/// is under way, or the tenant has no row.
 pub(crate) async fn begin_operation(
     db: &D1Database,
     tenant: TenantId,
     name: &str,
     now: UnixMillis,
-) -> Result<u64, Fault> {
+) -> Result<Option<u64>, Fault> {
     let bind = [
         BoundValue::Text(&tenant.to_string()),
         BoundValue::Text(name),
@@ -146,10 +144,7 @@ pub(crate) async fn begin_operation(
         BoundValue::Ms(UnixMillis(now.0.saturating_sub(REPEATED_MS))),
         BoundValue::Ms(now.plus(BUSY_MS)),
     ];
-    let begun = all(db, sql::OPERATION_BEGIN, &bind).await?.into_iter().next();
-    let busy =
-        || Fault::new(ErrorCode::BillingBusy, "another change of the billing is under way: try again in a moment");
-    begun.map(|attempt| attempt.0).ok_or_else(busy)
+    Ok(all(db, sql::OPERATION_BEGIN, &bind).await?.into_iter().next().map(|attempt| attempt.0))
 }
 
 /// Ends a change at Stripe. `is_open`: Stripe has not answered, and the same change is repeated under the same number.

@@ -2,8 +2,8 @@
 //! when both ledgers hold the tier that follows.
 
 use crate::app::App;
-use crate::billing::operation::{Operation, OperationFault, price_of};
-use crate::billing::{Author, Synced, books, sync};
+use crate::billing::operation::{NO_SUBSCRIPTION, Operation, OperationFault, price_of};
+use crate::billing::{Author, books, load_ledgers, sync};
 use crate::d1;
 use crate::d1::billing::rows::BillingRow;
 use crate::d1::billing::{holdings, make_billing, note_checkout, put_customer, read_billing};
@@ -22,7 +22,8 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::billing::answer::{
-    OfId, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer, read_subscription_card,
+    OfId, OfStatus, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer,
+    read_subscription_card,
 };
 use x402_core::billing::form::{self, Checkout, is_stripe_id};
 use x402_core::billing::state::{BillingState, GRACE_MS, PlanChange, plan_change};
@@ -30,8 +31,10 @@ use x402_core::billing::subscription::{SubscriptionStatus, unreadable};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::tier::Tier;
 
-/// How long a checkout may be paid: Stripe takes 30 minutes to a day.
-const CHECKOUT_MS: u64 = 60 * 60_000;
+/// How long a checkout may be paid at least, and in what steps its end is set: Stripe takes 30 minutes to a day. A request that
+/// is repeated because Stripe did not answer must be the same to the letter, its end too.
+const CHECKOUT_MS: u64 = 45 * 60_000;
+const CHECKOUT_STEP_MS: u64 = 15 * 60_000;
 
 /// Checks that a request may change the plan, and that billing is set up.
 async fn check_change(app: &App, incoming: &IncomingRequest) -> Result<TenantId, Fault> {
@@ -61,8 +64,7 @@ fn check_sold(tenant: &TenantView) -> Result<(), Fault> {
 }
 
 fn no_subscription() -> Fault {
-    let detail = "the tenant has no subscription that goes on: POST /v1/billing/checkout begins one";
-    Fault::new(ErrorCode::NoSubscription, detail)
+    Fault::new(ErrorCode::NoSubscription, NO_SUBSCRIPTION)
 }
 
 /// The subscription that goes on, as Stripe says at this moment.
@@ -75,12 +77,14 @@ async fn live(app: &App, author: Author<'_>) -> Result<(String, BillingState), F
 /// Reads back what a change has done, and answers it.
 async fn answer_changed(app: &App, author: Author<'_>) -> Result<ApiReply, Fault> {
     let synced = sync(app, author).await?.ok_or_else(no_subscription)?;
-    check_loaded(&synced)?;
+    // An event about the change may have been quicker: another has written the tier then, and may not have had it loaded yet.
+    let is_loaded = synced.is_loaded && load_ledgers(app, author).await.is_ok();
+    check_loaded(is_loaded)?;
     answer(app, author.tenant(), None).await
 }
 
-fn check_loaded(synced: &Synced) -> Result<(), Fault> {
-    if synced.is_loaded {
+fn check_loaded(is_loaded: bool) -> Result<(), Fault> {
+    if is_loaded {
         return Ok(());
     }
     let detail = "the plan is changed, but a ledger has not loaded the tier yet: it holds within minutes";
@@ -164,7 +168,7 @@ async fn preview_of(
     let call = form::preview_invoice(customer, &state.subscription, change);
     // Nothing is made: a key that is of what is asked alone serves.
     let key = format!("preview:{}:{}", state.subscription, crate::app::request_id(crate::app::now()));
-    let body = match stripe.write(&call, &key).await {
+    let body = match stripe.preview(&call, &key).await {
         Ok(body) => body,
         Err(StripeFailure::Refused(400 | 404, _)) if preview.is_none() => return Ok(None),
         Err(failure) => return Err(failure.into()),
@@ -212,8 +216,11 @@ pub(super) async fn checkout(app: &App, incoming: &IncomingRequest) -> Result<Ap
         let detail = "the tenant has a subscription: POST /v1/billing/change changes its plan";
         return Err(Fault::new(ErrorCode::SubscriptionExists, detail));
     }
-    let operation = Operation::begin(app, (id, incoming.now), "checkout", plan.plan().name).await?;
-    let outcome = begin_checkout(app, &operation, (&tenant, &row), (plan, incoming.now)).await;
+    let expires_at =
+        UnixMillis(incoming.now.0.div_ceil(CHECKOUT_STEP_MS).saturating_mul(CHECKOUT_STEP_MS)).plus(CHECKOUT_MS);
+    let of = format!("{} {}", plan.plan().name, expires_at.0);
+    let operation = Operation::begin(app, (id, incoming.now), "checkout", &of).await?;
+    let outcome = begin_checkout(app, &operation, (&tenant, &row), (plan, expires_at)).await;
     let url = operation.end(outcome).await?;
     Ok(ApiReply::json(200, &BillingUrl { url }))
 }
@@ -222,11 +229,10 @@ async fn begin_checkout(
     app: &App,
     operation: &Operation<'_>,
     (tenant, row): (&TenantView, &BillingRow),
-    (plan, now): (Tier, UnixMillis),
+    (plan, expires_at): (Tier, UnixMillis),
 ) -> Result<String, OperationFault> {
     let customer = customer_of(app, operation, tenant, row).await?;
     let price = operation.price(plan).await?;
-    let expires_at = now.plus(CHECKOUT_MS);
     let (success_url, cancel_url) =
         (format!("{}/billing?checkout=done", app.origin), format!("{}/billing?checkout=left", app.origin));
     let checkout = Checkout {
@@ -249,6 +255,8 @@ pub(super) async fn portal(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     let (id, db) = (check_change(app, incoming).await?, app.db()?);
     let tenant = tenant_of(app, id).await?;
     make_billing(&db, id, incoming.now).await?;
+    // The customer may have been deleted at Stripe.
+    sync(app, Author::Request(incoming, id)).await?;
     let row = read_billing(&db, id).await?.ok_or_else(|| Fault::internal("a row of billing is gone"))?;
     let operation = Operation::begin(app, (id, incoming.now), "portal", "").await?;
     let outcome = async {
@@ -297,7 +305,7 @@ async fn change_plan(
     let price = operation.price(plan).await?;
     // A schedule would undo the change at the end of the period.
     if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), "release").await?;
+        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
     }
     let subscription = state.subscription.as_str();
     match how {
@@ -316,14 +324,16 @@ async fn change_plan(
             }
         }
         PlanChange::AtPeriodEnd => {
-            let made = operation.send(&form::create_schedule(subscription), "schedule").await?;
+            // Its key is of what was released before: the same key would answer with the schedule that is released now.
+            let part = format!("schedule.{}", state.schedule.as_deref().unwrap_or("first"));
+            let made = operation.send(&form::create_schedule(subscription), &part).await?;
             let schedule: OfId = read(&made, "a schedule")?;
             if !is_stripe_id(&schedule.id, "sub_sched_") {
                 return Err(unreadable("a schedule's id").into());
             }
             let period = (state.period_start, state.period_end);
             let call = form::plan_downgrade(&schedule.id, (&state.price, &price), plan, period);
-            operation.send(&call, "phases").await?;
+            operation.send(&call, &format!("phases.{}", schedule.id)).await?;
         }
     }
     Ok(())
@@ -393,7 +403,7 @@ async fn end_subscription(
         return Ok(());
     }
     if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), "release").await?;
+        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
     }
     match at {
         CancelAt::PeriodEnd => {
@@ -422,20 +432,22 @@ pub(super) async fn resume(app: &App, incoming: &IncomingRequest) -> Result<ApiR
 async fn go_on(app: &App, operation: &Operation<'_>, author: Author<'_>) -> Result<(), OperationFault> {
     let (customer, state) = live(app, author).await?;
     if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), "release").await?;
+        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
     }
     if state.cancel_at.is_some() {
         operation.send(&form::cancel_at_period_end(&state.subscription, false), "end").await?;
     }
     if state.status == SubscriptionStatus::Paused {
-        match operation.send(&form::resume(&state.subscription), "resume").await {
-            Ok(_) => {}
-            Err(StripeFailure::Refused(400 | 402, _)) => {
-                let detail = "the subscription could not be resumed: give a card in the portal first";
-                let portal = portal_url(app, operation, &customer).await?;
-                return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
-            }
+        let is_resumed = match operation.send(&form::resume(&state.subscription), "resume").await {
+            // It stays paused until its invoice is paid.
+            Ok(body) => read::<OfStatus>(&body, "a subscription")?.status != SubscriptionStatus::Paused,
+            Err(StripeFailure::Refused(400 | 402, _)) => false,
             Err(failure) => return Err(failure.into()),
+        };
+        if !is_resumed {
+            let detail = "the subscription is paused until its invoice is paid: pay it, or give a card, in the portal";
+            let portal = portal_url(app, operation, &customer).await?;
+            return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
         }
     }
     Ok(())
@@ -465,5 +477,7 @@ pub(super) async fn list_invoices(app: &App, incoming: &IncomingRequest) -> Resu
 /// `POST /v1/admin/billing/check`.
 pub(super) async fn check(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let cursor = check_cursor(&incoming.body)?;
+    // Also where no tenant pays: nothing was compared.
+    Stripe::of(app)?;
     Ok(ApiReply::json(200, &books::check_part(app, &cursor, incoming.now).await?))
 }

@@ -1,39 +1,70 @@
 // Tenants that pay: the Worker beside the Stripe that is played, and clocks of both that go together.
 import { fetch as passed } from "miniflare";
-import { signedUp } from "./browser.mjs";
+import { mailsTo, signedUp } from "./browser.mjs";
 import { DAY, startStripe } from "./stripe/gateway.mjs";
 import { startWorker, until } from "./worker.mjs";
 
 export { DAY };
 export const MINUTE = 60_000;
+export const OPERATOR = "ops@pay.example";
+/** What a request was refused with. */
+export const refusal = ({ status, body }) => [status, body?.error_code];
 
-/** The Worker and its Stripe. @param {{ vars?: Record<string, string | undefined>, stripe?: any }} [wanted] */
-export async function startBilled({ vars = {}, stripe: more = {} } = {}) {
+/** The Worker and its Stripe. `state` is a folder that outlives the Worker, which `again` starts anew on it.
+ * @param {{ vars?: Record<string, string | undefined>, stripe?: any, state?: string }} [wanted] */
+export async function startBilled({ vars = {}, stripe: more = {}, state = undefined } = {}) {
   const stripe = await startStripe(more);
   const prices = stripe.catalog();
   const outbound = (request) => (stripe.owns(request) ? stripe.outbound(request) : passed(request));
   const keys = { STRIPE_SECRET_KEY: stripe.key, STRIPE_WEBHOOK_SECRET: stripe.secret };
-  const worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox", ...keys, ...vars }, outbound });
+  const options = { vars: { MAIL_BACKEND: "mailbox", OPERATOR_MAIL: OPERATOR, ...keys, ...vars }, outbound, state };
+  let ahead = 0;
   const billed = {
-    worker,
+    worker: await startWorker(options),
     stripe,
     prices,
     /** Moves both clocks. */
     async advance(ms) {
+      ahead += ms;
       stripe.advance(ms);
-      await worker.advance(ms);
+      await billed.worker.advance(ms);
+    },
+    /** Starts the Worker anew on what it has stored. */
+    async again() {
+      await billed.worker.stop();
+      billed.worker = await startWorker(options);
+      await billed.worker.advance(ahead);
     },
     /** What the directory keeps of a tenant, its subscription read. */
     async row(tenant) {
-      const [row] = await worker.sql("SELECT * FROM billing WHERE tenant_id = ?", tenant);
+      const [row] = await billed.worker.sql("SELECT * FROM billing WHERE tenant_id = ?", tenant);
       return row && { ...row, state: row.state && JSON.parse(row.state) };
     },
     /** Waits until the directory says what a tenant's tier is. */
     async tier(tenant, tier) {
-      await until(async () => (await worker.sql("SELECT tier FROM tenants WHERE id = ?", tenant))[0]?.tier === tier, `tier ${tier}`);
+      await until(async () => (await billed.worker.sql("SELECT tier FROM tenants WHERE id = ?", tenant))[0]?.tier === tier, `tier ${tier}`);
     },
+    /** Waits until the directory has a tenant's subscription in a status. */
+    async status(tenant, status) {
+      await until(async () => (await billed.row(tenant))?.state?.status === status, `status ${status}`);
+    },
+    /** The entries of a tenant's audit log of some actions: action and detail, the oldest first. */
+    async log(tenant, like) {
+      const rows = await billed.worker.sql(
+        "SELECT action, detail FROM audit_log WHERE tenant_id = ? AND action LIKE ? ORDER BY id",
+        tenant,
+        like,
+      );
+      return rows.map(({ action, detail }) => `${action} ${detail}`);
+    },
+    /** What operators were told that holds a text. */
+    told: async (text) => (await mailsTo(billed.worker, OPERATOR)).filter((mail) => mail.text.includes(text)),
+    /** The timed jobs. */
+    minutely: () => billed.worker.cron("* * * * *"),
+    nightly: () => billed.worker.cron("17 3 * * *"),
+    checks: () => billed.worker.cron("*/5 * * * *"),
     async stop() {
-      await worker.stop();
+      await billed.worker.stop();
       await stripe.stop();
     },
   };
@@ -41,14 +72,15 @@ export async function startBilled({ vars = {}, stripe: more = {} } = {}) {
 }
 
 /** An owner of a new tenant, with what it does about its plan. @param {Awaited<ReturnType<typeof startBilled>>} billed */
-export async function payer({ worker, stripe, row }) {
-  const owner = await signedUp(worker);
+export async function payer(billed) {
+  const { stripe, row } = billed;
+  const owner = await signedUp(billed.worker);
   const { id } = owner.session.tenant;
   // A session ends when nobody uses it for days: a key does not.
   const scopes = ["verify", "settle", "analytics", "manage"];
   const made = await owner.browser.call("POST", "/v1/api-keys", { name: "all", environment: "live", scopes });
   const { key } = made.body;
-  const call = (method, path, body) => worker.call(method, `/v1/billing${path}`, { key, body });
+  const call = (method, path, body) => billed.worker.call(method, `/v1/billing${path}`, { key, body });
   const self = {
     ...owner,
     id,

@@ -341,6 +341,20 @@ function refusing(binding) {
     },
   };
 }
+// Whether messages to Stripe's queue are refused.
+let isQueueDown = false;
+function sending(queue) {
+  return new Proxy(queue, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      return (...args) => {
+        if (isQueueDown) return Promise.reject(new Error("a queue that is not reached"));
+        return value.apply(object, args);
+      };
+    },
+  });
+}
 export default {
   async fetch(request, env, context) {
     const { pathname, search } = new URL(request.url);
@@ -376,6 +390,10 @@ export default {
       unqueued = search.slice(1) || null;
       return new Response();
     }
+    if (pathname === "/__queue") {
+      isQueueDown = search === "?down";
+      return new Response();
+    }
     if (pathname === "/__counts") {
       const answer = Response.json(counts);
       counts.ledger = counts.directory = 0;
@@ -397,6 +415,7 @@ export default {
     if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS, context);
     for (const name of ["RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
+    if (env.STRIPE_EVENTS) own.STRIPE_EVENTS = sending(env.STRIPE_EVENTS);
     return new Inner(context, own).fetch(request);
   },
   scheduled(event, env, context) {
@@ -681,6 +700,11 @@ export class Worker {
   /** Has the queue of mails take no message of a timed job that begins so; an empty text has it take all. */
   async queueFault(names) {
     await fetch(`${this.url}/__unqueue?${names}`);
+  }
+
+  /** Whether the queue of Stripe's events takes messages. @param {boolean} isUp */
+  async queue(isUp) {
+    await fetch(`${this.url}/__queue?${isUp ? "up" : "down"}`);
   }
 
   /** How many calls to ledgers have been answered so far, by what was asked: `{ payment, deliver, reopen, … }`. */

@@ -1,7 +1,7 @@
 //! What is read of Stripe's other answers.
 
 use super::form::is_stripe_id;
-use super::subscription::unreadable;
+use super::subscription::{SubscriptionStatus, unreadable};
 use crate::error::Fault;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -21,6 +21,13 @@ pub fn read<T: DeserializeOwned>(body: &[u8], what: &str) -> Result<T, Fault> {
 pub struct OfId {
     /// Its id.
     pub id: String,
+}
+
+/// A subscription of which only the status counts.
+#[derive(Debug, Deserialize)]
+pub struct OfStatus {
+    /// Its status.
+    pub status: SubscriptionStatus,
 }
 
 /// A session of a checkout or of the portal.

@@ -270,7 +270,7 @@ pub fn cancel_now(subscription: &str) -> StripeCall {
 /// Resumes a subscription that is paused: a new period begins and is charged.
 #[must_use]
 pub fn resume(subscription: &str) -> StripeCall {
-    StripeCall::post(format!("/v1/subscriptions/{subscription}/resume"), &[("billing_cycle_anchor", "now")])
+    StripeCall::post(format!("/v1/subscriptions/{subscription}/resume"), &[("billing_cycle_anchor[type]", "now")])
 }
 
 /// Lists the invoices of a customer, the newest first, those after an id.

@@ -111,7 +111,7 @@ pub fn entitlement(state: Option<&BillingState>, past_due_since: Option<UnixMill
 /// How a change of plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanChange {
-    /// It is the plan already, and nothing else is planned.
+    /// It is the plan already, and nothing else is planned; or it is planned already.
     Nothing,
     /// It is the plan already, and the change that waits is dropped.
     Keep,
@@ -128,6 +128,7 @@ pub enum PlanChange {
 pub fn plan_change(state: &BillingState, to: Tier) -> PlanChange {
     match state.plan {
         Some(plan) if plan == to && state.schedule.is_none() => PlanChange::Nothing,
+        Some(_) if state.next_plan == Some(to) => PlanChange::Nothing,
         Some(plan) if plan == to => PlanChange::Keep,
         _ if state.status == SubscriptionStatus::Trialing => PlanChange::InTrial,
         Some(plan) if to < plan => PlanChange::AtPeriodEnd,
@@ -214,6 +215,10 @@ mod tests {
         assert_eq!(plan_change(&active, Tier::Pro), PlanChange::Nothing);
         let planned = BillingState { schedule: Some("sub_sched_1".to_owned()), ..active };
         assert_eq!(plan_change(&planned, Tier::Pro), PlanChange::Keep);
+        let planned = BillingState { next_plan: Some(Tier::Starter), ..planned };
+        assert_eq!(plan_change(&planned, Tier::Starter), PlanChange::Nothing);
+        assert_eq!(plan_change(&planned, Tier::Pro), PlanChange::Keep);
+        assert_eq!(plan_change(&planned, Tier::Enterprise), PlanChange::Upgrade);
         let tried = state("trialing", "pro");
         assert_eq!(plan_change(&tried, Tier::Starter), PlanChange::InTrial);
         assert_eq!(plan_change(&state("active", "gold"), Tier::Starter), PlanChange::Upgrade);

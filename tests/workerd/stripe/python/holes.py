@@ -8,6 +8,7 @@ import payments
 import previews
 from seahaven_stripe_world.billing import invoicing
 from seahaven_stripe_world.billing import subscription_lifecycle as life
+from seahaven_stripe_world.dispatch import resource
 from seahaven_stripe_world.http_api import handler
 from seahaven_stripe_world.resources import charges, events, subscription_schedules
 from seahaven_stripe_world.stripe_errors import StripeApiError, invalid_request, resource_missing
@@ -103,6 +104,22 @@ def _end(ctx, row):
     events.emit_event(ctx, type="subscription_schedule.canceled", obj=body)
 
 
+def _list(_ctx, form, go):
+    """Without a status those are listed that are not cancelled."""
+    if "status" in form:
+        return go()
+    page = resource.page
+
+    def without(ctx, **more):
+        return page(ctx, **{**more, "where": [*more["where"], "status <> 'canceled'"]})
+
+    resource.page = without
+    try:
+        return go()
+    finally:
+        resource.page = page
+
+
 def _delete_customer(ctx, _form, go, id_):
     """A customer who is deleted has their subscriptions cancelled at once."""
     for row in ctx.db.rows("SELECT * FROM subscriptions WHERE customer = ?", id_):
@@ -177,6 +194,7 @@ def _phases(ctx, row):
 
 
 RULES = [
+    ("GET", r"/v1/subscriptions", _list),
     ("POST", r"/v1/subscriptions/([^/]+)", _update),
     ("DELETE", r"/v1/subscriptions/([^/]+)", _cancel),
     ("DELETE", r"/v1/customers/([^/]+)", _delete_customer),
