@@ -94,6 +94,8 @@ const STEPS = {
     await whole("clippy (wasm32)", "cargo", wasm, { held });
   },
   deny: async ({ held }) => {
+    // It reads the crates of all platforms, and a build has only brought those of this one.
+    if (!(await whole("deny", "cargo", ["fetch", "--locked"], { held }))) return;
     await whole("deny", await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"], { held });
   },
   rust: async ({ held, patterns }) => {
