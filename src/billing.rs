@@ -176,7 +176,7 @@ async fn write(
         is_past_due,
         due_at: next_due(state, since, row.due_done.as_deref()).map(|due| due.at),
         unknown_price: unknown.map(|state| state.price.as_str()),
-        is_deleted,
+        deleted: row.customer.as_deref().filter(|_| is_deleted),
     };
     let words = state.map_or("none".to_owned(), |state| {
         format!("{} {}", state.status.name(), state.plan.map_or("unknown", |tier| tier.plan().name))

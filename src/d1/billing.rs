@@ -67,8 +67,8 @@ pub(crate) struct BillingFound<'a> {
     /// When something is due by time.
     pub(crate) due_at: Option<UnixMillis>,
     pub(crate) unknown_price: Option<&'a str>,
-    /// Whether the customer was deleted at Stripe.
-    pub(crate) is_deleted: bool,
+    /// The customer, if it was deleted at Stripe.
+    pub(crate) deleted: Option<&'a str>,
 }
 
 /// The tier that follows, with what is recorded of it and the notice about it.
@@ -113,7 +113,7 @@ pub(crate) async fn put_found(
         BoundValue::Number(found.trial_used.into()),
         time(found.due_at),
         BoundValue::Maybe(found.unknown_price),
-        BoundValue::Number(found.is_deleted.into()),
+        BoundValue::Maybe(found.deleted),
     ];
     statements.push(statement(db, sql::BILLING_READ, &bind)?);
     let at_tier = statements.len();

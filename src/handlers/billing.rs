@@ -22,7 +22,7 @@ use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::billing::answer::{
-    OfId, OfStatus, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer,
+    OfId, OfSchedule, OfStatus, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer,
     read_subscription_card,
 };
 use x402_core::billing::form::{self, Checkout, is_stripe_id};
@@ -327,11 +327,12 @@ async fn change_plan(
             // Its key is of what was released before: the same key would answer with the schedule that is released now.
             let part = format!("schedule.{}", state.schedule.as_deref().unwrap_or("first"));
             let made = operation.send(&form::create_schedule(subscription), &part).await?;
-            let schedule: OfId = read(&made, "a schedule")?;
+            let schedule: OfSchedule = read(&made, "a schedule")?;
             if !is_stripe_id(&schedule.id, "sub_sched_") {
                 return Err(unreadable("a schedule's id").into());
             }
-            let period = (state.period_start, state.period_end);
+            let phase = schedule.current_phase.map(|phase| (phase.start_date.millis(), phase.end_date.millis()));
+            let period = phase.unwrap_or((state.period_start, state.period_end));
             let call = form::plan_downgrade(&schedule.id, (&state.price, &price), plan, period);
             operation.send(&call, &format!("phases.{}", schedule.id)).await?;
         }

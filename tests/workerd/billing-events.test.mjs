@@ -225,6 +225,24 @@ test("a customer who is deleted at Stripe has the free tier, and a next checkout
   await billed.tier(owner.id, "free");
 });
 
+test("a customer that is made while the deleted one is still being read stays the tenant's", async () => {
+  const { stripe } = billed;
+  const owner = await payer(billed);
+  const first = await owner.pays("pro");
+  stripe.do("DELETE", `/v1/customers/${first}`);
+  for (const one of stripe.pending()) stripe.taken(one);
+  for (const ms of [1500, 6000]) stripe.faults.add({ kind: "late", method: "GET", path: "/v1/subscriptions", ms });
+  const making = owner.checkout("starter");
+  await until(() => stripe.faults.left() === 1, "the first read");
+  const late = owner.resume();
+  const made = await making;
+  assert.equal(made.status, 200, made.text);
+  const second = await owner.customer();
+  assert.ok(second && second !== first);
+  assert.deepEqual(refusal(await late), [409, "NO_SUBSCRIPTION"]);
+  assert.equal(await owner.customer(), second);
+});
+
 test("a price that is not ours leaves the tier as it is, and operators hear of it until it is gone", async () => {
   const { worker, stripe, prices } = billed;
   const owner = await payer(billed);

@@ -21,10 +21,11 @@ statements! {
     BILLING_STATE: Present = "UPDATE billing SET state = ?2 WHERE tenant_id = ?1 AND read_ticket < ?3 AND state IS NOT ?2
         RETURNING 1 AS present";
     /// Binds tenant, ticket, now, whether a charge has failed, whether there was a trial, when something is due or null, a price
-    /// that is unknown or null, and whether the customer was deleted: what a read has found, unless a later one was written.
+    /// that is unknown or null, and the customer that was read if it was deleted, or null: what a read has found, unless a later
+    /// one was written. A customer that was made meanwhile stays.
     BILLING_READ: () = "UPDATE billing SET read_ticket = ?2, read_ms = ?3,
         past_due_ms = CASE WHEN ?4 THEN COALESCE(past_due_ms, ?3) END, trial_used = MAX(trial_used, ?5), due_ms = ?6,
-        unknown_price = ?7, customer_id = CASE WHEN ?8 THEN NULL ELSE customer_id END
+        unknown_price = ?7, customer_id = NULLIF(customer_id, ?8)
         WHERE tenant_id = ?1 AND read_ticket < ?2";
     /// Binds tenant, tier, now, ticket; returns a row if the tier follows what is paid, is another, and the read of that ticket
     /// is the one that was written last.

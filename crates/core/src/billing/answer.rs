@@ -23,6 +23,24 @@ pub struct OfId {
     pub id: String,
 }
 
+/// A schedule of a subscription.
+#[derive(Debug, Deserialize)]
+pub struct OfSchedule {
+    /// Its id.
+    pub id: String,
+    /// The phase that goes on, which cannot be moved.
+    pub current_phase: Option<OfPhase>,
+}
+
+/// From when until when a phase of a schedule goes on.
+#[derive(Debug, Deserialize)]
+pub struct OfPhase {
+    /// Its start.
+    pub start_date: UnixSeconds,
+    /// Its end.
+    pub end_date: UnixSeconds,
+}
+
 /// A subscription of which only the status counts.
 #[derive(Debug, Deserialize)]
 pub struct OfStatus {
