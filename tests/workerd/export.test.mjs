@@ -310,7 +310,8 @@ test("what an export does not know is refused", async () => {
 /** A download that reads only what `some` asks for. */
 function slowDownload(query, headers) {
   const { hostname, port } = new URL(worker.url);
-  const state = { status: 0, bytes: 0, room: 0, text: "", /** @type {boolean | undefined} */ whole: undefined };
+  /** @type {{ status: number, bytes: number, room: number, text: string, whole?: boolean }} */
+  const state = { status: 0, bytes: 0, room: 0, text: "" };
   const asked = http({ hostname, port, path: `/v1/export?${query}`, agent: false, headers }, async (response) => {
     state.status = Number(response.statusCode);
     try {

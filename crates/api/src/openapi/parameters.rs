@@ -67,20 +67,29 @@ pub(super) fn parameters(row: &RouteRow) -> Vec<Value> {
             all.push(json!({"name": name, "in": "header", "required": true, "schema": {"type": "string"}}));
         }
     }
-    if row.endpoint == Endpoint::StripeWebhook {
-        let about = "`t=` and seconds since 1970, and `v1=` with HMAC-SHA256 in hex.";
-        all.push(json!({"name": "Stripe-Signature", "in": "header", "required": true, "description": about, "schema": {"type": "string"}}));
-    }
-    if row.endpoint == Endpoint::BillingRead {
-        let names: Vec<&str> = x402_core::billing::paid_plans().map(|plan| plan.name).collect();
-        let about = "`next_invoice` is that of a change to this plan at this moment.";
-        all.push(json!({"name": "plan", "in": "query", "description": about, "schema": {"enum": names}}));
-    }
+    all.extend(billing_parameter(row.endpoint));
     if row.endpoint == Endpoint::FacilitatorSettle {
         let found = "`explain`: the body of a success holds `extra` too; `Preference-Applied` confirms it.";
         all.push(json!({"name": "Prefer", "in": "header", "description": found, "schema": {"type": "string"}}));
     }
     all
+}
+
+/// The parameter of a route about billing.
+fn billing_parameter(endpoint: Endpoint) -> Option<Value> {
+    if endpoint == Endpoint::StripeWebhook {
+        let about = "`t=` and seconds since 1970, and `v1=` with HMAC-SHA256 in hex.";
+        let schema = json!({"type": "string"});
+        Some(
+            json!({"name": "Stripe-Signature", "in": "header", "required": true, "description": about, "schema": schema}),
+        )
+    } else if endpoint == Endpoint::BillingRead {
+        let names: Vec<&str> = x402_core::billing::paid_plans().map(|plan| plan.name).collect();
+        let about = "`next_invoice` is that of a change to this plan at this moment.";
+        Some(json!({"name": "plan", "in": "query", "description": about, "schema": {"enum": names}}))
+    } else {
+        None
+    }
 }
 
 /// Whether an endpoint answers pages, by `limit` and `cursor`.

@@ -190,7 +190,11 @@ mod tests {
         for status in SubscriptionStatus::ALL {
             let want = match status {
                 SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue => Tier::Pro,
-                _ => Tier::Free,
+                SubscriptionStatus::Unpaid
+                | SubscriptionStatus::Paused
+                | SubscriptionStatus::Incomplete
+                | SubscriptionStatus::IncompleteExpired
+                | SubscriptionStatus::Canceled => Tier::Free,
             };
             let found = entitlement(Some(&state(status.name(), "pro")), Some(NOW), NOW);
             assert_eq!(found, Entitlement::Tier(want), "{status:?}");
@@ -231,7 +235,7 @@ mod tests {
         ) {
             let all: Vec<_> = statuses.iter().enumerate().map(|(at, status)| {
                 let name = SubscriptionStatus::ALL[*status].name();
-                subscription(&format!("sub_{at}"), name, "pro", (at / 2) as u64)
+                subscription(&format!("sub_{at}"), name, "pro", u64::try_from(at / 2).expect("few"))
             }).collect();
             let mut turned = all.clone();
             turned.rotate_left(turn.min(all.len()));
