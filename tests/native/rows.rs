@@ -606,7 +606,7 @@ fn rows_of_billing_are_read_or_refused() {
     all.row(&[billing::OPERATION_BEGIN], &[int(7)], &[], &[("attempt", int(-1))]);
     let no_tenant = ("tenant_id", text("ten_1"));
     all.row(&[billing::BILLING_DUE], &[text(TENANT), int(1)], &[], &[no_tenant.clone(), ("due_ms", int(-1))]);
-    all.row(&[billing::BILLED_AFTER, billing::BILLED_STALE], &[text(TENANT)], &[], &[no_tenant.clone()]);
+    all.row(&[billing::BILLED_AFTER, billing::BILLED_STALE], &[text(TENANT)], &[], core::slice::from_ref(&no_tenant));
     all.row(&[billing::UNKNOWN_PRICES], &[text(TENANT), text("price_1")], &[], &[no_tenant]);
     let held = [text(r#"["polygon","base","sepolia"]"#), int(2), int(1), int(0)];
     all.row(&[billing::HOLDINGS], &held, &[], &[("chains", text("{}")), ("branding", int(2)), ("oidc", int(2))]);
