@@ -490,7 +490,7 @@ test("a 503 says that a revocation is stored only where it is", async () => {
   assert.deepEqual(refusal(await revoke()), [503, "LEDGER_UNAVAILABLE"]);
   assert.equal((await whoami(key)).status, 200);
   // The directory fails after the write.
-  await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip: 1, stays: true });
+  await worker.dbFault({ names: "tier_by FROM tenants WHERE id", skip: 1, stays: true });
   assert.deepEqual(refusal(await revoke()), [503, "CHANGE_NOT_LOADED"]);
   await worker.dbFault();
   await worker.cron("* * * * *");
@@ -504,7 +504,7 @@ test("a new key is shown although the directory fails right after the write", as
   const made = await seller.call("POST", "/v1/api-keys", { name: "kept", environment: "test", scopes: ["verify"] });
   assert.equal(made.status, 201, JSON.stringify(made.body));
   // A rotation reads the old key first.
-  await worker.dbFault({ ...reads, skip: 1 }, { names: "created_ms FROM tenants WHERE id", skip: 1, stays: true });
+  await worker.dbFault({ ...reads, skip: 1 }, { names: "tier_by FROM tenants WHERE id", skip: 1, stays: true });
   const next = await seller.call("POST", `/v1/api-keys/${made.body.api_key.id}/rotate`, { grace_seconds: 0 });
   await worker.dbFault();
   assert.deepEqual([next.status, next.body.in_force], [201, false], JSON.stringify(next.body));

@@ -493,7 +493,7 @@ test("an address is answered as it was written, although the directory fails rig
   // Its reads before the write go through.
   await worker.dbFault(
     { names: "WHERE tenant_id = ? ORDER BY environment", skip: 1, stays: true },
-    { names: "created_ms FROM tenants WHERE id", skip: 3, stays: true },
+    { names: "tier_by FROM tenants WHERE id", skip: 3, stays: true },
   );
   const derived = await add(ann, { chain: "base", address: "derive" });
   await worker.dbFault();
@@ -508,7 +508,7 @@ test("an address is answered as it was written, although the directory fails rig
     { act: () => setDefault(ann, other.address, "base"), skip: 2 },
     { act: () => retire(ann, other.address), skip: 1 },
   ]) {
-    await worker.dbFault({ names: "created_ms FROM tenants WHERE id", skip, stays: true });
+    await worker.dbFault({ names: "tier_by FROM tenants WHERE id", skip, stays: true });
     assert.deepEqual(refusal(await act()).slice(0, 2), [503, "CHANGE_NOT_LOADED"]);
     await worker.dbFault();
     const { status, body } = await act();
