@@ -67,6 +67,9 @@ const BODIES = {
   "/v1/webhook-endpoints/x": {},
   "/v1/webhook-endpoints/x/test": { type: "quota.reset" },
   "/v1/webhook-endpoints/x/redeliver": { since: "2026-11-30T00:00:00Z" },
+  "/v1/billing/checkout": { plan: "pro" },
+  "/v1/billing/change": { plan: "pro" },
+  "/v1/billing/cancel": { at: "now" },
 };
 
 /** Every route that takes a key in a header, with the call of it. */
