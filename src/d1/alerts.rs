@@ -15,7 +15,7 @@ use worker::{D1Database, D1PreparedStatement};
 use x402_chain::id::{AuditId, EventId, MailId, NoticeId, TenantId};
 use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alert::operator::KeptAlert;
-use x402_core::alert::{AlertRow, DueTimes, LISTED_MAX, NOTICES_DAY_MAX};
+use x402_core::alert::{ALERTS, AlertRow, DueTimes, LISTED_MAX, NOTICES_DAY_MAX};
 use x402_core::audit::AuditAction;
 use x402_core::error::Fault;
 use x402_core::event::EventKind;
@@ -54,7 +54,10 @@ pub(super) fn alert_statement(
 pub(crate) async fn waiting(db: &D1Database, now: UnixMillis, limit: u64) -> Result<Vec<WaitingRow>, Fault> {
     let DueTimes { day, gathered, paused } = DueTimes::of(now);
     let [day, gathered, paused] = [day, gathered, paused].map(BoundValue::Ms);
-    let bind = [day, BoundValue::Number(NOTICES_DAY_MAX), gathered, paused, BoundValue::Number(limit)];
+    let kinds: Vec<&str> = ALERTS.iter().map(|row| row.kind.name()).collect();
+    let kinds = serde_json::to_string(&kinds).map_err(Fault::internal)?;
+    let (most, limit) = (BoundValue::Number(NOTICES_DAY_MAX), BoundValue::Number(limit));
+    let bind = [day, most, gathered, paused, limit, BoundValue::Text(&kinds)];
     all(db, sql::ALERTS_WAITING, &bind).await
 }
 

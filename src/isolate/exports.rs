@@ -4,20 +4,22 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
-
-/// The most exports at a time.
-const ALL_MAX: usize = 3;
-/// The most of one tenant at a time.
-const TENANT_MAX: usize = 2;
-/// An export of which nothing was read for so long gives its place up to another that begins.
-const IDLE_MS: u64 = 60_000;
+use x402_core::records::places::{HeldPlace, places_given_up};
 
 /// An export that runs.
 struct RunningExport {
     number: u64,
     tenant: TenantId,
+    began_at: UnixMillis,
     /// When the client asked for more of it last.
     asked_at: Rc<Cell<UnixMillis>>,
+}
+
+impl RunningExport {
+    fn place(&self) -> HeldPlace {
+        let Self { number, tenant, began_at, ref asked_at } = *self;
+        HeldPlace { number, tenant, began_at, asked_at: asked_at.get() }
+    }
 }
 
 thread_local! {
@@ -34,17 +36,12 @@ impl ExportPlace {
     /// A place for another export of a tenant; `None` where too many run. `asked_at` says when its client asked for more last.
     pub(crate) fn take(tenant: TenantId, asked_at: Rc<Cell<UnixMillis>>, now: UnixMillis) -> Option<Self> {
         RUNNING.with_borrow_mut(|running| {
-            let own = running.iter().filter(|export| export.tenant == tenant).count();
-            if running.len() >= ALL_MAX || own >= TENANT_MAX {
-                running.retain(|export| now.since(export.asked_at.get()) < IDLE_MS);
-            }
-            let own = running.iter().filter(|export| export.tenant == tenant).count();
-            if running.len() >= ALL_MAX || own >= TENANT_MAX {
-                return None;
-            }
+            let held: Vec<HeldPlace> = running.iter().map(RunningExport::place).collect();
+            let given_up = places_given_up(&held, tenant, now)?;
+            running.retain(|export| !given_up.contains(&export.number));
             let number = LAST.get().wrapping_add(1);
             LAST.set(number);
-            running.push(RunningExport { number, tenant, asked_at });
+            running.push(RunningExport { number, tenant, began_at: now, asked_at });
             Some(Self { number })
         })
     }

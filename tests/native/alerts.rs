@@ -75,7 +75,8 @@ fn waiting(db: &Connection, now: i64, limit: i64) -> Vec<(String, String)> {
     let now = UnixMillis(u64::try_from(now).expect("a time"));
     let DueTimes { day, gathered, paused } = DueTimes::of(now);
     let [day, gathered, paused] = [day, gathered, paused].map(|at| at.0.cast_signed());
-    let bind = (day, NOTICES_DAY_MAX.cast_signed(), gathered, paused, limit);
+    let kinds = serde_json::to_string(&x402_core::alert::ALERTS.iter().map(|row| row.kind.name()).collect::<Vec<_>>());
+    let bind = (day, NOTICES_DAY_MAX.cast_signed(), gathered, paused, limit, kinds.expect("JSON"));
     let mut all = db.prepare(sql::ALERTS_WAITING.text).expect("prepares");
     let read = |row: &rusqlite::Row<'_>| {
         let (tenant, kind): (String, String) = (row.get(0)?, row.get(1)?);
@@ -129,7 +130,7 @@ fn alerts_that_are_not_due_hold_up_none_that_are() {
     // Of each tenant and kind one alert is read, however many wait.
     let mut all = db.prepare(&format!("EXPLAIN QUERY PLAN {}", sql::ALERTS_WAITING.text)).expect("a plan");
     let plan: Vec<String> = all
-        .query_map([rusqlite::types::Null; 5].map(Some), |row| row.get(3))
+        .query_map([rusqlite::types::Null; 6].map(Some), |row| row.get(3))
         .and_then(Iterator::collect)
         .expect("a plan");
     for found in ["(tenant_id=? AND kind>?)", "(tenant_id>?)"] {

@@ -217,6 +217,13 @@ test("a stream goes on after the last event, and none is missing", async () => {
   assert.deepEqual([wrong.status, wrong.body.error_code, wrong.body.param], [422, "INVALID_REQUEST", "Last-Event-ID"]);
 });
 
+test("an id of the future does not silence a stream", async () => {
+  const { verify, open } = await seller();
+  const stream = await open(undefined, { last: `evt_${ulid(Date.now() + 24 * 3_600_000)}` });
+  const wanted = await verify();
+  await until(() => stream.ids().includes(wanted), "what happens next");
+});
+
 test("what a month takes late is not lost", async () => {
   const { verify, open } = await seller();
   const stream = await open();

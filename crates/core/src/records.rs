@@ -8,6 +8,7 @@ pub mod events;
 pub mod gzip;
 pub mod latency;
 pub mod pack;
+pub mod places;
 pub mod rollup;
 pub mod tail;
 

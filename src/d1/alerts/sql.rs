@@ -10,8 +10,8 @@ statements! {
     /// Binds event's id, tenant, kind, subject, data, time: written once.
     ALERT_PUT: () = "INSERT INTO alerts (event_id, tenant_id, kind, subject, data, created_ms) VALUES (?, ?, ?, ?, ?, ?)
         ON CONFLICT (event_id) DO NOTHING";
-    /// Binds the start of the day, the most notices in it, until when settlements are gathered and paused, and a limit; returns
-    /// tenants and kinds with alerts of which a notice is due, and their notices, those that have waited longest first. The
+    /// Binds the start of the day, the most notices in it, until when settlements are gathered and paused, a limit, and a JSON list of kinds; returns
+    /// tenants and kinds of these with alerts of which a notice is due, and their notices, those that have waited longest first. The
     /// oldest alert of each is found by the index: however many wait, one row is read of it.
     ALERTS_WAITING: WaitingRow = "WITH RECURSIVE oldest (event_id) AS (SELECT (SELECT event_id FROM alerts
         WHERE notice_id IS NULL ORDER BY tenant_id, kind, event_id LIMIT 1)
@@ -22,7 +22,7 @@ statements! {
         (SELECT MAX(n.created_ms) FROM notices n WHERE n.tenant_id = a.tenant_id AND n.kind = a.kind) AS last_ms,
         (SELECT COUNT(*) FROM notices n WHERE n.tenant_id = a.tenant_id AND n.kind = a.kind AND n.created_ms > ?1) AS in_day
         FROM oldest o JOIN alerts a ON a.event_id = o.event_id)
-        WHERE in_day < ?2 AND (kind <> 'settlement.undelivered'
+        WHERE kind IN (SELECT value FROM json_each(?6)) AND in_day < ?2 AND (kind <> 'settlement.undelivered'
         OR (oldest_ms <= ?3 AND (last_ms IS NULL OR last_ms <= ?4))) ORDER BY oldest_ms LIMIT ?5";
     /// Binds tenant, kind; returns how many alerts wait and the newest of them, or no row where none does.
     ALERTS_COUNT: WaitingCount = "SELECT COUNT(*) AS number, MAX(event_id) AS newest FROM alerts
