@@ -234,12 +234,12 @@ test("a customer that is made while the deleted one is still being read stays th
   for (const ms of [1500, 6000]) stripe.faults.add({ kind: "late", method: "GET", path: "/v1/subscriptions", ms });
   const making = owner.checkout("starter");
   await until(() => stripe.faults.left() === 1, "the first read");
-  const late = owner.resume();
+  const late = owner.call("POST", "/portal");
   const made = await making;
   assert.equal(made.status, 200, made.text);
   const second = await owner.customer();
   assert.ok(second && second !== first);
-  assert.deepEqual(refusal(await late), [409, "NO_SUBSCRIPTION"]);
+  assert.equal((await late).status, 200);
   assert.equal(await owner.customer(), second);
 });
 
@@ -292,7 +292,7 @@ async function paysTwice() {
   });
   await stripe.deliver(worker, { order: "shuffled", duplicate: 2 });
   await billed.tier(owner.id, "pro");
-  await until(() => stripe.do("GET", `/v1/subscriptions/${paid[0]}`).status === "canceled", "the older one's end");
+  await until(() => stripe.do("GET", `/v1/subscriptions/${paid[0]}`).status === "canceled", "the older one's end", 40_000);
   assert.equal(stripe.do("GET", `/v1/subscriptions/${paid[1]}`).status, "active");
   await until(async () => (await billed.log(owner.id, "subscription.surplus")).length > 0, "the entry");
   const mails = (await mailsTo(worker, owner.email)).filter(({ subject }) => /second subscription/.test(subject));
@@ -304,7 +304,10 @@ async function paysTwice() {
 }
 
 test("of two paid checkouts the newest is kept, and the other is cancelled and given back", async () => {
+  // Stripe gives it back, and says that it has failed; it says so again for a day to whoever asks by the same key.
+  billed.stripe.faults.add({ kind: "failed", method: "POST", path: "/v1/refunds" });
   const { owner, refunded, text } = await paysTwice();
+  assert.equal(billed.stripe.faults.left(), 0);
   assert.deepEqual(refunded, [9_900]);
   assert.deepEqual(await billed.log(owner.id, "subscription.surplus"), ["subscription.surplus 1 refunded"]);
   assert.match(text, /is refunded to your card/);
