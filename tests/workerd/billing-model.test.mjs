@@ -255,6 +255,8 @@ for (const seed of SEEDS)
     const product = stripe.do("POST", "/v1/products", { name: "by hand" }).id;
     const foreign = stripe.do("POST", "/v1/prices", { product, currency: "usd", unit_amount: 777, recurring: { interval: "month" } }).id;
     const owners = await Promise.all(Array.from({ length: TENANTS }, () => payer(billed)));
+    // One of them begins with nothing.
+    for (const owner of owners.slice(1)) await owner.pays(random.one(PLANS));
     const story = { lines: [`seed ${seed}`], isLost: false };
     const all = acts(random, foreign, story);
     for (let round = 0; round < ROUNDS; round++) {
