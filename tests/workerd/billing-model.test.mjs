@@ -8,7 +8,7 @@ import { StripeError } from "./stripe/forms.mjs";
 import { until } from "./worker.mjs";
 
 const HOUR = 60 * MINUTE;
-const SEEDS = process.env.BILLING_SEEDS?.split(",").map(Number) ?? [1, 2, 3, 4];
+const SEEDS = process.env.BILLING_SEEDS?.split(",").map(Number) ?? [1, 2];
 const [ACTS, ROUNDS, TENANTS] = [14, 2, 3];
 /** What a subscription's status weighs: of several the heaviest counts, then the newest. */
 const WEIGHTS = { trialing: 3, active: 3, past_due: 2, unpaid: 1, paused: 1 };
