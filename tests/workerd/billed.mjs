@@ -104,3 +104,31 @@ export async function payer(billed) {
   };
   return self;
 }
+
+/** An owner whose plan is paid: its trial is over. @param {Awaited<ReturnType<typeof startBilled>>} billed */
+export async function paying(billed, plan) {
+  const { stripe, worker } = billed;
+  const owner = await payer(billed);
+  const customer = await owner.pays(plan);
+  await stripe.deliver(worker);
+  await billed.advance(8 * DAY);
+  await stripe.deliver(worker);
+  await billed.status(owner.id, "active");
+  const priceNow = () => stripe.subscriptionOf(customer).items.data[0].price.metadata.tier;
+  /** The invoices that were charged. */
+  const charged = () => stripe.invoices(customer).filter(({ amount_paid: paid }) => paid > 0);
+  return { ...owner, customer, subscription: stripe.subscriptionOf(customer).id, priceNow, charged };
+}
+
+/** Requests to Stripe that write, since the last question: path and key. */
+export function writes({ stripe }, like = /./) {
+  return stripe.asked
+    .splice(0)
+    .filter(({ method, path }) => method !== "GET" && like.test(path) && !path.endsWith("create_preview"))
+    .map(({ path, key }) => `${path} ${key}`);
+}
+
+/** Waits for the next quarter of an hour: the end of a checkout is at one, and what is asked for again in another is another. */
+export const quarter = (billed) => billed.advance(15 * MINUTE - (billed.stripe.now() % (15 * MINUTE)) + 1000);
+/** What an owner's ledger allows a month. */
+export const limit = async (billed, owner) => (await billed.worker.call("GET", "/v1/usage", { key: owner.key })).body.verifications_limit;

@@ -34,7 +34,7 @@ export function persons({ own, world, cards, checkout, dashboard }) {
 
   /** The card that a customer's subscription is paid by. @returns {string | undefined} */
   const cardOf = (customer) =>
-    live(customer)[0]?.default_payment_method ?? own("GET", `/v1/customers/${customer}`).invoice_settings.default_payment_method;
+    live(customer)[0]?.default_payment_method ?? own("GET", `/v1/customers/${customer}`).invoice_settings?.default_payment_method;
 
   return {
     /** Products and prices of the paid tiers and the portal's configurations, which `metadata[x402_edge]` names, as the setup
