@@ -16,7 +16,10 @@ async function outbound(request) {
   return Response.json({ Status: 0, Answer: answers });
 }
 
-const worker = await startWorker({ vars: { RPC_LOCAL_EVM: mock.url, MAIL_BACKEND: "mailbox", STRIPE_WEBHOOK_SECRET: "whsec_of_this_run" }, outbound });
+const worker = await startWorker({
+  vars: { RPC_LOCAL_EVM: mock.url, MAIL_BACKEND: "mailbox", STRIPE_WEBHOOK_SECRET: "whsec_of_this_run" },
+  outbound,
+});
 const tenant = await worker.tenant({
   recipients: { "local-evm": "0x209693Bc6afc0C5328bA36FaF03C514EF312287C" },
   limits: { per_minute: 1_000_000, per_hour: 1_000_000 },
