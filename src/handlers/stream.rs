@@ -63,9 +63,8 @@ pub(super) async fn stream_events(
     let now = app::now();
     let connection = LedgerStream::open(app, tenant, environment).await?;
     // An id of the future, as of a clock that was ahead, would hold back all that happens until then.
-    let last = last.filter(|id| id.created_at() <= now);
-    let from = last.map_or(now, EventId::created_at);
-    let told = last.unwrap_or_else(|| EventId::new(now, [0; 10]));
+    let from = last.map_or(now, |id| id.created_at().min(now));
+    let told = last.filter(|id| id.created_at() <= now).unwrap_or_else(|| EventId::new(now, [0; 10]));
     let access = incoming.row.access;
     let reader = Rc::new(Reader::new(Rc::clone(app), incoming, access));
     let mut stream = EventStream {
