@@ -3,7 +3,7 @@
 use crate::outbound::{HttpAnswer, OutboundRequest, deadline, exchange, request_headers};
 use futures_util::future::try_join;
 use std::net::IpAddr;
-use x402_api::dns::{RecordKind, question_url, read_addresses, read_records};
+use x402_api::dns::{RecordKind, is_name_failing, question_url, read_addresses, read_records};
 use x402_core::error::{ErrorCode, Fault};
 
 /// The deadline of one question: a person waits.
@@ -39,13 +39,29 @@ pub(crate) async fn txt_records(resolver: &str, name: &str) -> Result<Vec<String
     understood(&ask(resolver, name, RecordKind::Txt).await?, |body| read_records(body, RecordKind::Txt))
 }
 
+/// Why a host's addresses are not known. Both faults are `UPSTREAM_UNAVAILABLE`.
+#[derive(Debug)]
+pub(crate) enum AddressesUnknown {
+    /// The resolver does not answer as one: nothing is known of the host.
+    ResolverAway(Fault),
+    /// It does, and says that the servers of this name fail.
+    NameFailing(Fault),
+}
+
 /// Every address of a host, of IPv4 and of IPv6; none where it has none.
 ///
 /// # Errors
-/// `UPSTREAM_UNAVAILABLE` where the resolver does not answer, or could not find out, for either of the two.
-pub(crate) async fn addresses(resolver: &str, host: &str) -> Result<Vec<IpAddr>, Fault> {
-    let (old, new) = try_join(ask(resolver, host, RecordKind::A), ask(resolver, host, RecordKind::Aaaa)).await?;
-    let mut all = understood(&old, |body| read_addresses(body, RecordKind::A))?;
-    all.extend(understood(&new, |body| read_addresses(body, RecordKind::Aaaa))?);
+/// [`AddressesUnknown`], for either of the two.
+pub(crate) async fn addresses(resolver: &str, host: &str) -> Result<Vec<IpAddr>, AddressesUnknown> {
+    let asked = try_join(ask(resolver, host, RecordKind::A), ask(resolver, host, RecordKind::Aaaa)).await;
+    let (old, new) = asked.map_err(AddressesUnknown::ResolverAway)?;
+    let mut all = Vec::new();
+    for (answer, kind) in [(old, RecordKind::A), (new, RecordKind::Aaaa)] {
+        let found = understood(&answer, |body| read_addresses(body, kind));
+        all.extend(found.map_err(|fault| {
+            let is_name = answer.status == 200 && is_name_failing(&answer.body);
+            if is_name { AddressesUnknown::NameFailing(fault) } else { AddressesUnknown::ResolverAway(fault) }
+        })?);
+    }
     Ok(all)
 }

@@ -4,6 +4,7 @@
 
 use crate::app::App;
 use crate::dns;
+use crate::dns::AddressesUnknown;
 use x402_api::body::invalid;
 use x402_api::webhook_endpoints::target_url;
 use x402_core::error::Fault;
@@ -14,8 +15,8 @@ use x402_core::net::is_global;
 pub(crate) enum TargetRefused {
     /// The address itself, or one that the DNS gives for its host, is forbidden: by this rule.
     Forbidden(&'static str),
-    /// The DNS did not answer, so that nothing is known. The fault is `UPSTREAM_UNAVAILABLE`.
-    Unresolved(Fault),
+    /// The DNS gave no answer.
+    Unresolved(AddressesUnknown),
 }
 
 impl TargetRefused {
@@ -23,7 +24,7 @@ impl TargetRefused {
     pub(crate) fn at(self, param: &'static str) -> Fault {
         match self {
             Self::Forbidden(rule) => invalid(param, rule),
-            Self::Unresolved(fault) => fault,
+            Self::Unresolved(AddressesUnknown::ResolverAway(fault) | AddressesUnknown::NameFailing(fault)) => fault,
         }
     }
 }

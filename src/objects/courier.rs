@@ -142,7 +142,8 @@ impl Courier {
         Ok(true)
     }
 
-    /// A number greater than all before: the time in microseconds, or the next one.
+    /// A number greater than all before that this instance has given: the time in microseconds, or the next one. Where the clock
+    /// of an earlier instance was ahead, the statement that stores it takes a greater one ([`sql::DELIVERY_PUT`]).
     fn next_seq(&self, now: UnixMillis) -> i64 {
         let at = i64::try_from(now.0.saturating_mul(1_000)).unwrap_or(i64::MAX);
         let seq = at.max(self.seq.get().saturating_add(1));

@@ -654,7 +654,8 @@ fn the_rows_of_a_courier_are_read_or_refused() {
     let row = [int(1), int(2), int(200), text("timed_out"), text("ok")];
     let bad = [("at_ms", int(-1)), ("status", int(65_536))];
     all.row(&[courier::ATTEMPTS_GET], &row, &["duration_ms", "status", "failure"], &bad);
-    all.row(&[courier::WAITING_COUNT, courier::EXHAUSTED_COUNT], &[int(3)], &[], &[("count", int(-1))]);
+    let counts = [courier::WAITING_COUNT, courier::EXHAUSTED_COUNT, courier::TRIED_GET];
+    all.row(&counts, &[int(3)], &[], &[("count", int(-1))]);
     all.assert_all(&[courier::ALL]);
 }
 

@@ -179,6 +179,39 @@ fn of_a_subject_one_delivery_is_due() {
     assert_eq!((due(49), due(50)), (vec!["evt_1".to_owned()], vec!["evt_1".to_owned(), "evt_3".to_owned()]));
 }
 
+/// A number is that of a clock, which may have been ahead in an earlier instance.
+#[test]
+fn a_delivery_comes_after_those_of_its_subject_whatever_the_clock_was() {
+    let db = courier_db();
+    for (id, seq, subject) in [
+        ("evt_9", 500, "ver_1"),
+        ("evt_1", 10, "ver_1"),
+        ("evt_2", 11, "ver_1"),
+        ("evt_3", 12, "ver_2"),
+        ("evt_4", 13, "ver_1"),
+    ] {
+        let new = (id, seq, subject, "payment.finalized", 5, "body");
+        assert!(db.prepare(courier::DELIVERY_PUT.text).expect("prepares").exists(new).expect("runs"));
+    }
+    let end = |id: &str| {
+        let subject = db.query_row(courier::DELIVERY_END.text, ("exhausted", 6, id), |row| row.get::<_, String>(0));
+        assert_eq!(db.execute(courier::SUBJECT_NEXT.text, (6, subject.expect("it has waited"))), Ok(1));
+    };
+    end("evt_9");
+    let subject = db.query_row(courier::DELIVERY_REOPEN.text, (14, "evt_9"), |row| row.get::<_, String>(0));
+    assert_eq!(subject, Ok("ver_1".to_owned()));
+    for id in ["evt_1", "evt_2", "evt_4"] {
+        let first = "SELECT event_id FROM deliveries WHERE subject = 'ver_1' AND due_ms IS NOT NULL";
+        assert_eq!(db.query_row(first, [], |row| row.get::<_, String>(0)).expect("one is due"), id);
+        end(id);
+    }
+    let numbers = "SELECT seq FROM deliveries WHERE event_id IN ('evt_3', 'evt_9') ORDER BY event_id";
+    let mut numbers = db.prepare(numbers).expect("prepares");
+    let numbers: Vec<i64> =
+        numbers.query_map([], |row| row.get(0)).expect("runs").map(|seq| seq.expect("a number")).collect();
+    assert_eq!(numbers, [12, 504], "those of other subjects are of no interest");
+}
+
 /// What ended is found by its state and its end, without those of other states.
 #[test]
 fn what_a_courier_forgets_is_found_by_an_index() {

@@ -20,6 +20,8 @@ export function receivers() {
     inHand: new Map(),
     /** Questions to the DNS. */
     asked: 0,
+    /** What the resolver answers instead of addresses. @type {(() => any) | null} */
+    resolver: null,
     /** Has a host act: a status, or a function that answers one, or a response. */
     set(host, act) {
       hosts.set(host, typeof act === "function" ? act : () => act);
@@ -35,6 +37,7 @@ export function receivers() {
       if (hostname === "127.0.0.1") return passed(request);
       if (hostname === "cloudflare-dns.com") {
         play.asked++;
+        if (play.resolver) return play.resolver();
         const [type, data] = TYPES[/** @type {"A" | "AAAA"} */ (searchParams.get("type"))];
         return Response.json({ Status: 0, Answer: [{ name: searchParams.get("name"), type, data }] });
       }

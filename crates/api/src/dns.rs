@@ -66,6 +66,14 @@ pub fn read_addresses(body: &[u8], kind: RecordKind) -> Option<Vec<IpAddr>> {
     read_records(body, kind)?.iter().map(|data| data.parse().ok()).collect()
 }
 
+/// Whether a resolver says that the name's own servers gave it no answer that holds (SERVFAIL: RFC 1035, section 4.1.1; RFC 4035,
+/// section 5.5).
+#[must_use]
+pub fn is_name_failing(body: &[u8]) -> bool {
+    let body: Option<Value> = serde_json::from_slice(body).ok();
+    body.is_some_and(|body| body.get("Status").and_then(Value::as_u64) == Some(2))
+}
+
 /// The text of a record: strings of at most 255 bytes, each in quotes, which belong together (RFC 7208, section 3.3).
 fn joined(data: &str) -> String {
     let Some(inner) = data.trim().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) else {
@@ -102,6 +110,9 @@ mod tests {
             assert_eq!(read(wrong.clone()), None, "{wrong}");
         }
         assert_eq!(read_records(b"<html>", RecordKind::Txt), None);
+        let failing =
+            [&b"{\"Status\":2}"[..], b"{\"Status\":5}", b"{\"Status\":0}", b"{}", b"<html>"].map(is_name_failing);
+        assert_eq!(failing, [true, false, false, false, false]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Delivers what is due: at most six messages at once, one of a payment, and none that the endpoint's breaker holds back. The
 //! directory is read once an alarm, and again where the endpoint was changed. An attempt is stored before it is made: if the
-//! object dies meanwhile, the message is sent again a minute later.
+//! object dies meanwhile, the message is sent again a minute later. Whatever else is awaited, what is in flight goes on.
 
 use super::rows::DueRow;
 use super::store::EndedAttempt;
@@ -9,15 +9,17 @@ use crate::app;
 use crate::app::App;
 use crate::d1::couriers::disable_endpoint;
 use crate::d1::endpoints::{EndpointTarget, read_target};
+use crate::dns::AddressesUnknown;
 use crate::outbound::{OutboundRequest, USER_AGENT, deadline, request_headers, send_message};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::webhook_target::{TargetRefused, check_target};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
-use futures_util::future::{Either, select};
+use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use x402_chain::id::{EndpointId, EventId};
 use x402_chain::time::UnixMillis;
@@ -44,7 +46,7 @@ const ANSWER_MAX: usize = 4 * 1_024;
 const LOST_MS: u64 = 60_000;
 /// An endpoint that is to be sent nothing is looked at again after this long, unless it is changed.
 const LOOK_AGAIN_MS: u64 = 600_000;
-/// The directory is asked again after this long.
+/// The directory is asked again after this long, and the DNS where it is away.
 const RETRY_MS: u64 = 30_000;
 /// Rows that are looked at for each message in flight.
 const DUE_ROWS: usize = IN_FLIGHT_MAX * 2;
@@ -95,8 +97,22 @@ enum Wanted {
     Wait,
     /// The endpoint is deleted.
     Deleted,
-    /// The directory did not answer.
+    /// The directory did not answer, or the DNS.
     Unknown,
+}
+
+/// What an alarm has sent, and is sending.
+#[derive(Default)]
+struct Sending {
+    flights: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
+    /// The subjects of those in flight.
+    busy: Vec<String>,
+    /// How many attempts have begun.
+    begun: usize,
+    /// Why none begins any more.
+    ended: Option<Wanted>,
+    /// Whether the endpoint is to be disabled.
+    is_disabled: bool,
 }
 
 /// What follows when nothing more is sent for now.
@@ -163,7 +179,7 @@ impl Courier {
 
     /// Reads the endpoint.
     async fn read_wanted(&self, app: &App, endpoint: EndpointId) -> Result<Wanted, Fault> {
-        let asked = self.changes.ask();
+        let (asked, was_to_be_disabled) = (self.changes.ask(), self.disable_reason()?.is_some());
         let target = match read_target(app, endpoint).await {
             Ok(target) => target,
             Err(fault) => {
@@ -175,8 +191,9 @@ impl Courier {
         let Some(target) = target else { return Ok(Wanted::Deleted) };
         match target.status {
             EndpointStatus::Active if target.may_deliver => {
-                // Its tenant has made it active again before the directory had it as disabled.
-                if self.disable_reason()?.is_some() {
+                // Its tenant has made it active again before the directory had it as disabled. What has landed while it was read
+                // is newer.
+                if was_to_be_disabled {
                     self.store().put_state(DISABLE, &None::<DisableReason>)?;
                 }
                 Ok(Wanted::Send(Rc::new(ReadTarget { target, checked_at: Cell::new(None) })))
@@ -188,38 +205,28 @@ impl Courier {
     /// Sends messages until nothing is due, or the time is over, or the endpoint is to get nothing more; returns what is
     /// wanted then. It ends when nothing is in flight: what is, is stored however it ends.
     async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<ReadTarget>) -> Result<Wanted, Fault> {
-        let (began, store) = (app::now(), self.store());
-        let (mut begun, mut target) = (0_usize, target);
-        let (mut ended, mut is_disabled): (Option<Wanted>, bool) = (None, false);
-        let mut busy: Vec<String> = Vec::new();
-        let mut flights = FuturesUnordered::new();
+        let (began, mut target, mut sending) = (app::now(), target, Sending::default());
         loop {
             self.is_nudged.set(false);
             // Also one that was paused may be active again.
-            if self.changes.is_unasked() && !is_disabled {
-                ended = match self.read_wanted(app, endpoint).await? {
-                    Wanted::Send(changed) => {
-                        target = changed;
-                        None
-                    }
-                    none @ (Wanted::Wait | Wanted::Deleted | Wanted::Unknown) => Some(none),
-                };
-            }
-            let now = app::now();
-            let has_room = now.since(began) < RUN_MS && begun < ATTEMPTS_MAX;
-            if ended.is_none() && has_room {
-                let due = self.begin_due(&busy, now)?;
-                // One check is for all that begin with it.
-                let refused = if due.is_empty() { None } else { target.check(app).await };
-                for flight in due {
-                    begun = begun.saturating_add(1);
-                    busy.push(flight.subject.clone());
-                    let message = store.message(flight.event)?.unwrap_or_default();
-                    flights.push(attempt(Rc::clone(&target), refused, flight, message));
+            if self.changes.is_unasked() && !sending.is_disabled {
+                let read = self.beside(&mut sending, self.read_wanted(app, endpoint)).await??;
+                if !sending.is_disabled {
+                    sending.ended = match read {
+                        Wanted::Send(changed) => {
+                            target = changed;
+                            None
+                        }
+                        none @ (Wanted::Wait | Wanted::Deleted | Wanted::Unknown) => Some(none),
+                    };
                 }
             }
-            if flights.is_empty() {
-                return Ok(ended.unwrap_or(Wanted::Send(target)));
+            let has_room = app::now().since(began) < RUN_MS && sending.begun < ATTEMPTS_MAX;
+            if sending.ended.is_none() && has_room {
+                self.begin_more(app, &target, &mut sending).await?;
+            }
+            if sending.flights.is_empty() {
+                return Ok(sending.ended.unwrap_or(Wanted::Send(target)));
             }
             // What was told while something was awaited has nudged nobody.
             if self.is_nudged.get() {
@@ -227,34 +234,106 @@ impl Courier {
             }
             let (nudge, nudged) = oneshot::channel();
             self.nudge.replace(Some(nudge));
-            if let Either::Left((Some(landed), _)) = select(flights.next(), nudged).await {
-                busy.retain(|subject| *subject != landed.flight.subject);
-                if self.land(&landed, app::now())? {
-                    (ended, is_disabled) = (Some(Wanted::Wait), true);
-                }
+            let landed = match select(sending.flights.next(), nudged).await {
+                Either::Left((landed, _)) => landed,
+                Either::Right(_) => None,
+            };
+            if let Some(landed) = landed {
+                self.note_landed(&mut sending, &landed)?;
             }
         }
     }
 
-    /// Selects what is sent next, and stores that its attempts begin.
-    fn begin_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<Flight>, Fault> {
-        let store = self.store();
-        let breaker: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
-        if room(breaker.passage(now), busy.len()) == 0 {
+    /// Awaits something while what is in flight goes on: an answer that has come in time counts, whatever else is slow.
+    async fn beside<T>(&self, sending: &mut Sending, other: impl Future<Output = T>) -> Result<T, Fault> {
+        let mut other = pin!(other);
+        loop {
+            let landed = match select(other.as_mut(), sending.flights.next()).await {
+                Either::Left((done, _)) => return Ok(done),
+                Either::Right((landed, _)) => landed,
+            };
+            let Some(landed) = landed else { return Ok(other.await) };
+            self.note_landed(sending, &landed)?;
+        }
+    }
+
+    fn note_landed(&self, sending: &mut Sending, landed: &Landed) -> Result<(), Fault> {
+        sending.busy.retain(|subject| *subject != landed.flight.subject);
+        if self.land(landed, app::now())? {
+            (sending.ended, sending.is_disabled) = (Some(Wanted::Wait), true);
+        }
+        Ok(())
+    }
+
+    /// Begins with what is due, once the DNS was asked. Where the resolver is away nothing is known of the endpoint: nothing is
+    /// sent, and no attempt is lost.
+    async fn begin_more(&self, app: &App, target: &Rc<ReadTarget>, sending: &mut Sending) -> Result<(), Fault> {
+        let mut refused = None;
+        if !target.is_checked() {
+            if self.select_due(&sending.busy, app::now())?.is_empty() {
+                return Ok(());
+            }
+            let checked = self.beside(sending, target.check(app)).await?;
+            if sending.is_disabled {
+                return Ok(());
+            }
+            // One check is for all that begin with it.
+            match checked {
+                Ok(end) => refused = end,
+                Err(fault) => {
+                    event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+                    sending.ended = Some(Wanted::Unknown);
+                    return Ok(());
+                }
+            }
+        }
+        // Selected after it: something else may be due by now, or the breaker open.
+        for (flight, message) in self.begin_due(&sending.busy, app::now())? {
+            sending.begun = sending.begun.saturating_add(1);
+            sending.busy.push(flight.subject.clone());
+            sending.flights.push(Box::pin(attempt(Rc::clone(target), refused, flight, message)));
+        }
+        Ok(())
+    }
+
+    /// What is sent next.
+    fn select_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<Flight>, Fault> {
+        let passage = self.passage(now)?;
+        if room(passage, busy.len()) == 0 {
             return Ok(Vec::new());
         }
-        let due: Vec<DueDelivery<Flight>> = store.due(now, DUE_ROWS)?.into_iter().map(due_delivery).collect();
-        let selected = select_due(breaker.passage(now), busy, due);
-        if selected.is_empty() {
-            return Ok(selected);
+        let due: Vec<DueDelivery<Flight>> = self.store().due(now, DUE_ROWS)?.into_iter().map(due_delivery).collect();
+        Ok(select_due(passage, busy, due))
+    }
+
+    /// Selects what is sent next, and stores that its attempts begin. A message that cannot be read is exhausted without one: it
+    /// would hold up all others.
+    fn begin_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<(Flight, String)>, Fault> {
+        let (store, mut begun, mut unread) = (self.store(), Vec::new(), Vec::new());
+        for flight in self.select_due(busy, now)? {
+            match store.message(flight.event)? {
+                Ok(message) => begun.push((flight, message)),
+                Err(fault) => {
+                    event(TelemetryKind::MessageUnread, &[TelemetryField::Cause(&fault)]);
+                    unread.push(flight.event);
+                }
+            }
+        }
+        if begun.is_empty() && unread.is_empty() {
+            return Ok(begun);
         }
         store.atomically(|| {
-            for flight in &selected {
+            for (flight, _) in &begun {
                 store.begin((flight.event, flight.number), (now, now.plus(LOST_MS)))?;
+            }
+            for event in &unread {
+                store.end(*event, DeliveryState::Exhausted, now)?;
             }
             Ok(())
         })?;
-        Ok(selected)
+        let ended = u64::try_from(unread.len()).unwrap_or(u64::MAX);
+        self.waiting.set(self.waiting.get().map(|count| count.saturating_sub(ended)));
+        Ok(begun)
     }
 
     /// Stores how an attempt ended, and what follows; whether the endpoint is to be disabled.
@@ -279,6 +358,8 @@ impl Courier {
         };
         let ended = match outcome {
             AttemptOutcome::Delivered => Err(DeliveryState::Delivered),
+            // It was asked for again while it was in flight: its schedule has begun anew.
+            AttemptOutcome::Failed | AttemptOutcome::Gone if self.is_begun_anew(flight)? => Ok(now),
             AttemptOutcome::Failed | AttemptOutcome::Gone => {
                 next_attempt(event, flight.tried, *retry_after_ms, now).ok_or(DeliveryState::Exhausted)
             }
@@ -300,6 +381,11 @@ impl Courier {
             self.waiting.set(self.waiting.get().map(|count| count.saturating_sub(1)));
         }
         Ok(disable.is_some())
+    }
+
+    /// Whether a redelivery has reset the schedule since an attempt began.
+    fn is_begun_anew(&self, flight: &Flight) -> Result<bool, Fault> {
+        Ok(self.store().tried(flight.event)?.is_some_and(|tried| tried < flight.tried))
     }
 
     /// Has the directory disable the endpoint.
@@ -332,18 +418,24 @@ struct ReadTarget {
 }
 
 impl ReadTarget {
-    /// Checks the URL, unless it was checked a moment ago. How the attempt ends where nothing may be sent.
-    async fn check(&self, app: &App) -> Option<AttemptEnd> {
-        if self.checked_at.get().is_some_and(|at| app::now().since(at) < CHECKED_MS) {
-            return None;
-        }
+    /// Whether the URL was found to be allowed a moment ago.
+    fn is_checked(&self) -> bool {
+        self.checked_at.get().is_some_and(|at| app::now().since(at) < CHECKED_MS)
+    }
+
+    /// Checks the URL. How an attempt ends where nothing may be sent.
+    ///
+    /// # Errors
+    /// Where the resolver is away, so that nothing is known.
+    async fn check(&self, app: &App) -> Result<Option<AttemptEnd>, Fault> {
         match check_target(app, &self.target.url).await {
             Ok(()) => {
                 self.checked_at.set(Some(app::now()));
-                None
+                Ok(None)
             }
-            Err(TargetRefused::Forbidden(_)) => Some(AttemptEnd::Refused),
-            Err(TargetRefused::Unresolved(_)) => Some(AttemptEnd::Unreachable),
+            Err(TargetRefused::Forbidden(_)) => Ok(Some(AttemptEnd::Refused)),
+            Err(TargetRefused::Unresolved(AddressesUnknown::NameFailing(_))) => Ok(Some(AttemptEnd::Unreachable)),
+            Err(TargetRefused::Unresolved(AddressesUnknown::ResolverAway(fault))) => Err(fault),
         }
     }
 }

@@ -9,9 +9,10 @@ statements! {
     /// Returns a row where the tables are made.
     TABLES_GET: Present = "SELECT 1 AS present FROM sqlite_master WHERE name = 'deliveries'";
     /// Binds id, number, subject, kind, now, body; returns a row if the event is new. It is due where no other of its subject
-    /// waits.
+    /// waits, and comes after those that do, also where the clock that has numbered them was ahead.
     DELIVERY_PUT: Present = "INSERT INTO deliveries (event_id, seq, subject, kind, state, attempts, tried, due_ms, body)
-        SELECT ?1, ?2, ?3, ?4, 'waiting', 0, 0,
+        SELECT ?1, MAX(?2, IFNULL((SELECT MAX(seq) + 1 FROM deliveries WHERE subject = ?3 AND state = 'waiting'), 0)),
+        ?3, ?4, 'waiting', 0, 0,
         iif(EXISTS (SELECT 1 FROM deliveries WHERE subject = ?3 AND state = 'waiting'), NULL, ?5), ?6
         WHERE true ON CONFLICT (event_id) DO NOTHING RETURNING 1 AS present";
     /// Binds id, number, subject, kind, now, body: one that is not sent, since too many wait.
@@ -42,11 +43,14 @@ statements! {
     SUBJECT_NEXT: () = "UPDATE deliveries SET due_ms = MIN(?1, seq / 1000) WHERE event_id = (SELECT event_id FROM deliveries
         WHERE subject = ?2 AND state = 'waiting' ORDER BY seq LIMIT 1) AND due_ms IS NULL";
     /// Binds number and id; returns the subject if the delivery has ended: it waits again, after others of its subject.
-    DELIVERY_REOPEN: SubjectRow = "UPDATE deliveries SET state = 'waiting', seq = ?, tried = 0, ended_ms = NULL
-        WHERE event_id = ? AND state <> 'waiting' RETURNING subject";
+    DELIVERY_REOPEN: SubjectRow = "UPDATE deliveries SET state = 'waiting', tried = 0, ended_ms = NULL, seq = MAX(?1,
+        IFNULL((SELECT MAX(o.seq) + 1 FROM deliveries o WHERE o.subject = deliveries.subject AND o.state = 'waiting'), 0))
+        WHERE event_id = ?2 AND state <> 'waiting' RETURNING subject";
     /// Binds now and an id: a delivery that is due, or later, is due from now on, and begins its schedule anew.
     DELIVERY_HASTEN: () = "UPDATE deliveries SET due_ms = ?, tried = 0
         WHERE event_id = ? AND due_ms IS NOT NULL";
+    /// Binds an id; returns how many attempts of its schedule a delivery has had that waits.
+    TRIED_GET: CountRow = "SELECT tried AS count FROM deliveries WHERE event_id = ? AND state = 'waiting'";
     /// Binds an id, a time and a limit; returns exhausted ones from the id on that ended until then, the oldest first. By the index
     /// that has them in this order: by that of their ends all would be sorted.
     EXHAUSTED_FROM: EventRow = "SELECT event_id FROM deliveries INDEXED BY deliveries_exhausted WHERE event_id >= ?

@@ -106,9 +106,15 @@ impl CourierStore {
         Ok(first)
     }
 
-    pub(super) fn message(&self, event: EventId) -> Result<Option<String>, Fault> {
+    /// A message, or why what is stored is none that this build reads.
+    pub(super) fn message(&self, event: EventId) -> Result<Result<String, Fault>, Fault> {
         let row = self.db.first(sql::MESSAGE_GET, vec![event.to_string().into()])?;
-        row.map(|row| unpack(&row.body)).transpose()
+        Ok(unpack(&row.ok_or_else(|| storage_failed("a delivery that is due is not stored"))?.body))
+    }
+
+    /// How many attempts of its schedule a delivery has had; `None` where it does not wait.
+    pub(super) fn tried(&self, event: EventId) -> Result<Option<u64>, Fault> {
+        Ok(self.db.first(sql::TRIED_GET, vec![event.to_string().into()])?.map(|row| row.count))
     }
 
     /// Notes that an attempt begins. It counts as lost at `lost`.

@@ -16,7 +16,7 @@ const FAILING_MS_MAX: u64 = 5 * 24 * 60 * 60 * 1_000;
 /// The state of an endpoint, as its attempts have left it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointBreaker {
-    /// Failures since the last success.
+    /// Failures since the last success, without those of attempts that were in flight when it opened.
     failures: u32,
     /// When the first of them was.
     failing_since: Option<UnixMillis>,
@@ -36,12 +36,13 @@ pub enum Passage {
 }
 
 impl EndpointBreaker {
-    /// What may be sent at a time.
+    /// What may be sent at a time. A pause that would last for longer than any does was noted by a clock that was ahead: it is
+    /// over.
     #[must_use]
     pub fn passage(&self, now: UnixMillis) -> Passage {
         match self.open_until {
             None => Passage::Free,
-            Some(until) if now >= until => Passage::Probe,
+            Some(until) if now >= until || until > now.plus(OPEN_MS_MAX) => Passage::Probe,
             Some(until) => Passage::Closed(until),
         }
     }
@@ -51,8 +52,12 @@ impl EndpointBreaker {
         *self = Self::default();
     }
 
-    /// Notes that an attempt failed.
+    /// Notes that an attempt failed. While it is open that was no probe, but one of those that were in flight when it opened:
+    /// it says nothing new, and makes no pause longer.
     pub fn note_failure(&mut self, now: UnixMillis) {
+        if matches!(self.passage(now), Passage::Closed(_)) {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         self.failing_since.get_or_insert(now);
         if self.failures < FAILURES_MAX {
@@ -94,6 +99,34 @@ mod tests {
     }
 
     #[test]
+    fn what_was_in_flight_when_it_opened_makes_no_pause_longer() {
+        let mut breaker = EndpointBreaker::default();
+        for after_ms in 0..10 {
+            breaker.note_failure(NOW.plus(after_ms));
+        }
+        assert_eq!(breaker.passage(NOW.plus(10)), Passage::Closed(NOW.plus(30_004)));
+        // The probe does, once.
+        for after_ms in 30_004..30_010 {
+            breaker.note_failure(NOW.plus(after_ms));
+        }
+        assert_eq!(breaker.passage(NOW.plus(30_010)), Passage::Closed(NOW.plus(90_004)));
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_closes_it_for_no_longer_than_any_pause() {
+        let (mut breaker, ahead) = (EndpointBreaker::default(), NOW.plus(FAILING_MS_MAX));
+        for _ in 0..5 {
+            breaker.note_failure(ahead);
+        }
+        assert_eq!(
+            [breaker.passage(ahead), breaker.passage(NOW)],
+            [Passage::Closed(ahead.plus(30_000)), Passage::Probe]
+        );
+        breaker.note_failure(NOW);
+        assert_eq!(breaker.passage(NOW), Passage::Closed(NOW.plus(60_000)));
+    }
+
+    #[test]
     fn an_endpoint_is_given_up_after_five_days_of_failures_alone() {
         let mut breaker = EndpointBreaker::default();
         breaker.note_failure(NOW);
@@ -106,20 +139,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_never_open_for_more_than_five_minutes(failures in 0_u32..200) {
-            let mut breaker = EndpointBreaker::default();
-            for _ in 0..failures {
-                breaker.note_failure(NOW);
+        fn it_is_never_open_for_more_than_five_minutes(pauses in prop::collection::vec(0_u64..OPEN_MS_MAX, 0..200)) {
+            let (mut breaker, mut now) = (EndpointBreaker::default(), NOW);
+            for pause in pauses {
+                now = now.plus(pause);
+                breaker.note_failure(now);
+                prop_assert!(!matches!(breaker.passage(now.plus(OPEN_MS_MAX)), Passage::Closed(_)));
             }
-            prop_assert_ne!(breaker.passage(NOW.plus(OPEN_MS_MAX)), Passage::Closed(NOW.plus(OPEN_MS_MAX)));
-            prop_assert!(!matches!(breaker.passage(NOW.plus(OPEN_MS_MAX)), Passage::Closed(_)));
         }
 
         #[test]
         fn what_is_stored_is_read_back(failures in 0_u32..20) {
             let mut breaker = EndpointBreaker::default();
-            for _ in 0..failures {
-                breaker.note_failure(NOW);
+            for failure in 0..failures {
+                breaker.note_failure(NOW.plus(u64::from(failure) * OPEN_MS_MAX));
             }
             let text = serde_json::to_string(&breaker).expect("JSON");
             prop_assert_eq!(serde_json::from_str::<EndpointBreaker>(&text).expect("a breaker"), breaker);
