@@ -211,12 +211,12 @@ fn ids_of(events: &[EventCopy]) -> Vec<String> {
     events.iter().map(|event| event.id.to_string()).collect()
 }
 
-/// Hands events to the Couriers of the endpoints that want them: not those of before an endpoint was made.
+/// Hands events to the Couriers of the endpoints that get them: not those of before an endpoint was made, or of when it was
+/// disabled. One that is disabled by now gets what has happened before.
 async fn hand_to_couriers(app: &App, db: &D1Database, owner: ArchiveOwner, events: &[EventCopy]) -> Result<(), Fault> {
     let (couriers, subscriptions) = (app.couriers()?, subscriptions(db, &owner).await?);
     let calls = subscriptions.iter().filter_map(|one| {
-        let wanted =
-            events.iter().filter(|event| event.id.created_at() >= one.id.created_at() && one.wants(&event.kind));
+        let wanted = events.iter().filter(|event| one.hears(event.id, &event.kind));
         let items: Vec<CourierItem> = wanted.cloned().map(CourierItem::from).collect();
         (!items.is_empty()).then(|| hand_over(&couriers, one.id, items))
     });

@@ -171,11 +171,8 @@ statements! {
         ELSE MIN(grace_until_ms, COALESCE(expires_ms, grace_until_ms)) END AS expires_ms, allow_list FROM api_keys
         WHERE tenant_id = ?1 AND environment = ?2 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?3)
         LIMIT 1000";
-    /// Binds tenant and environment; returns the endpoints, those that are disabled too. When one was changed last is when it
-    /// was disabled, or, of one that is not, when it was made active again at the latest.
-    ENDPOINTS_OF_TENANT: WebhookSubscription = "SELECT id, events,
-        CASE status WHEN 'disabled' THEN updated_ms END AS disabled_ms,
-        CASE status WHEN 'disabled' THEN NULL ELSE updated_ms END AS active_ms FROM webhook_endpoints
+    /// Binds tenant and environment; returns the endpoints, those that are disabled too.
+    ENDPOINTS_OF_TENANT: WebhookSubscription = "SELECT id, events, disabled_ms, active_ms FROM webhook_endpoints
         WHERE tenant_id = ? AND environment = ? LIMIT 100";
     /// Binds a reason, now and an id; returns a row unless the endpoint is disabled or gone.
     ENDPOINT_DISABLE: Present = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = ?, updated_ms = ?

@@ -54,7 +54,6 @@ use x402_core::settlement::payment::{PaymentDecision, PaymentRecord};
 use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
 use x402_core::tenancy::tenant::Tenant;
-use x402_core::webhook::subscription::follow;
 
 /// What the object keeps in memory; storage holds all of it too.
 struct LedgerState {
@@ -319,7 +318,7 @@ impl TenantLedger {
     }
 
     /// Replaces its copy by a newer one. Returns whether webhook endpoints have missed events until then.
-    fn take_tenant_copy(&self, mut tenant: Tenant, now: UnixMillis) -> Result<bool, Fault> {
+    fn take_tenant_copy(&self, tenant: Tenant, now: UnixMillis) -> Result<bool, Fault> {
         let mut memory = self.memory.borrow_mut();
         let store = self.store();
         match memory.as_mut() {
@@ -331,7 +330,6 @@ impl TenantLedger {
             }
             None => {
                 let admission = Admission::new(now);
-                tenant.webhooks = tenant.webhooks.map(|loaded| follow(loaded, &[]).0);
                 store.atomically(|| {
                     store.put_tenant(&tenant)?;
                     store.put_admission(&admission)

@@ -256,6 +256,46 @@ fn a_removed_endpoint_is_noted_until_its_courier_holds_nothing() {
     assert_eq!(noted(), ["whe_1"]);
 }
 
+/// What else is changed of an endpoint moves neither of its times, and whoever changes its status moves them.
+#[test]
+fn when_an_endpoint_was_disabled_and_made_active_again_is_kept_by_the_directory() {
+    let db = directory_db();
+    let put = "INSERT INTO webhook_endpoints (id, tenant_id, environment, url, events, status, secret_sealed, created_ms, updated_ms)
+        VALUES ('whe_1', 'ten_1', 'live', 'https://shop.example/', '[]', 'active', 'x', 1, 1)";
+    db.execute(put, []).expect("runs");
+    let times = || -> (Option<i64>, Option<i64>) {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(2)?, row.get(3)?));
+        db.query_row(directory::ENDPOINTS_OF_TENANT.text, ("ten_1", "live"), read).expect("a row")
+    };
+    let patch = |status: Option<&str>, at: i64| {
+        let none = None::<&str>;
+        let bind = rusqlite::params![none, none, 1, at.to_string(), status, at, "ten_1", "whe_1"];
+        assert!(db.prepare(endpoints::ENDPOINT_PATCH.text).expect("prepares").exists(bind).expect("runs"));
+    };
+    let disable = |at: i64| {
+        let mut disable = db.prepare(directory::ENDPOINT_DISABLE.text).expect("prepares");
+        disable.exists(("gone", at, "whe_1")).expect("runs")
+    };
+    let rotate = |at: i64| {
+        let mut rotate = db.prepare(endpoints::ENDPOINT_ROTATE.text).expect("prepares");
+        assert!(rotate.exists(("y", 99, at, "ten_1", "whe_1")).expect("runs"));
+    };
+    patch(Some("paused"), 2);
+    patch(Some("active"), 3);
+    assert_eq!(times(), (None, None));
+    assert!(disable(10) && !disable(11));
+    rotate(12);
+    patch(None, 13);
+    assert_eq!(times(), (Some(10), None));
+    patch(Some("paused"), 20);
+    rotate(21);
+    patch(Some("active"), 22);
+    patch(None, 23);
+    assert_eq!(times(), (Some(10), Some(20)));
+    assert!(disable(30));
+    assert_eq!(times(), (Some(30), None));
+}
+
 #[test]
 fn the_records_statements_prepare_and_find_their_rows() {
     // The rows of a month are counted once, when it is archived; totals are a few for each hour.

@@ -113,7 +113,7 @@ function copies(tenant) {
   };
   const all = readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name));
   const own = all.flatMap(read).filter(({ id }) => id === tenant);
-  return Object.fromEntries(own.map(({ environment, webhooks = [] }) => [environment, webhooks]));
+  return Object.fromEntries(own.map(({ environment, endpoints = [] }) => [environment, endpoints]));
 }
 
 /** What a sealed text holds, opened as an endpoint's. */
@@ -172,16 +172,20 @@ test("an endpoint is made, listed, read, changed, paused, resumed and removed, a
   assert.equal((await patch({ status: "active" })).status, "active");
 
   // The service disables an endpoint; its owner makes it active again.
-  await worker.sql("UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = 'gone' WHERE id = ?", id);
+  const since = { disabled_at: (await rowOf(id)).updated_ms + 1 };
+  const disable = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = 'gone', updated_ms = ? WHERE id = ?";
+  await worker.sql(disable, since.disabled_at, id);
   assert.equal((await call("GET", one(id))).body.webhook_endpoint.disabled_reason, "gone");
   assert.deepEqual(refusal(await call("PATCH", one(id), { status: "disabled" })), [422, "INVALID_REQUEST"]);
   const still = await patch({ description: "again" });
   assert.equal(still.disabled_reason, "gone");
-  const since = { disabled_at: Date.parse(still.updated_at) };
   assert.deepEqual(copies(of.id).live, [{ id, events: [], ...since }], "what has happened before is kept for it");
   const again = await patch({ status: "active" });
   assert.deepEqual([again.status, again.disabled_reason], ["active", null]);
-  assert.deepEqual(copies(of.id).live, [{ id, events: [], ...since, active_at: Date.parse(again.updated_at) }]);
+  const active = [{ id, events: [], ...since, active_at: Date.parse(again.updated_at) }];
+  assert.deepEqual(copies(of.id).live, active);
+  assert.equal((await patch({ description: "once more" })).description, "once more");
+  assert.deepEqual(copies(of.id).live, active, "since when it is active does not change with what else does");
 
   const removed = await call("DELETE", one(id));
   assert.deepEqual([removed.status, removed.body.id], [200, id]);
@@ -202,6 +206,7 @@ test("an endpoint is made, listed, read, changed, paused, resumed and removed, a
     recorded("endpoint.updated", "active"),
     recorded("endpoint.updated", "description"),
     recorded("endpoint.updated", "active"),
+    recorded("endpoint.updated", "description"),
     recorded("endpoint.removed", null),
   ]);
 });

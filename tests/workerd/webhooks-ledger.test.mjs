@@ -56,8 +56,8 @@ const running = new Proxy(
 const isHeld = async () => (await fetch(`${worker.url}/__dbfault`)).json();
 
 /** A seller on Base. */
-async function seller() {
-  const tenant = await hearing(running, { to: random(20) });
+async function seller(environment = "live") {
+  const tenant = await hearing(running, { to: random(20), environment });
   /** Makes an event: of a verification; its id. */
   const happen = async () => {
     const { status, body, text } = await worker.verify(tenant.key, { tx_hash: random(32), chain: "base" });
@@ -87,13 +87,26 @@ async function seller() {
     );
     return unique(ids(play.of(shop)));
   };
-  return { ...tenant, happen, several, wake, gets };
+  /** Has an endpoint answer that it is gone, until the service has disabled it and its ledger knows. */
+  const disabled = async (shop, { path }) => {
+    play.set(shop, 410);
+    const count = play.of(shop).length;
+    const event = await happen();
+    await tenant.ship();
+    await received(play, shop, count + 1);
+    const status = async () => (await tenant.call("GET", path)).body.webhook_endpoint.status;
+    await until(async () => (await status()) === "disabled", "the end of the endpoint");
+    await worker.cron("* * * * *");
+    play.set(shop, 200);
+    return event;
+  };
+  return { ...tenant, environment, happen, several, wake, gets, disabled };
 }
 
 /** Calls to an endpoint's Courier. */
 const callsTo = ({ id }) => `"endpoint":"${id}"`;
 
-/** Opens the storage of a tenant's ledger of live. */
+/** Opens the storage of a tenant's ledger. */
 function ledgerOf(tenant, act, readOnly = false) {
   const folder = join(state, "do", "-TenantLedger");
   for (const name of readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))) {
@@ -102,7 +115,7 @@ function ledgerOf(tenant, act, readOnly = false) {
       const isMade = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'webhooks_waiting'").get();
       const row = isMade && db.prepare("SELECT value FROM state WHERE name = 'tenant'").get();
       const copy = row && JSON.parse(String(row.value));
-      if (copy?.id === tenant.id && copy.environment === "live") return act(db, copy);
+      if (copy?.id === tenant.id && copy.environment === tenant.environment) return act(db, copy);
     } finally {
       db.close();
     }
@@ -182,9 +195,9 @@ test("an endpoint that is made while a ledger ships a backlog gets what of it ha
   assert.deepEqual(arrivalsOf(own), wanted);
 });
 
-/** The copy of the tenant as the build before stores it: without what that does not know. */
-function rollBack(db, { webhooks, ...copy }) {
-  assert.ok(webhooks.length > 0);
+/** The copy of the tenant as a build without endpoints stores it. */
+function rollBack(db, { webhooks, endpoints, ...copy }) {
+  assert.ok(webhooks.length > 0 && endpoints.length > 0);
   db.prepare("UPDATE state SET value = ? WHERE name = 'tenant'").run(JSON.stringify(copy));
 }
 
@@ -234,11 +247,111 @@ test("a ledger that the build before has had knows its endpoints before it ships
   const wanted = await happen();
   await ship();
   assert.deepEqual(await gets(shop, 1, own), [wanted]);
-  const stored = ledgerOf(one, (_, copy) => copy.webhooks, true);
+  const stored = ledgerOf(one, (_, copy) => copy.endpoints, true);
   assert.deepEqual(
     stored.map(({ id }) => id),
     [own.id],
   );
+});
+
+test("a build that knows no disabled endpoints is given none, and nothing of that time is sent after it has run", async () => {
+  const one = await seller();
+  const { endpoint, happen, several, ship, gets, call, disabled } = one;
+  const [shop, other] = [host(), host()];
+  const [own, second] = [await endpoint(shop), await endpoint(other)];
+  const first = await disabled(shop, own);
+  const known = ledgerOf(one, (_, { webhooks, endpoints }) => [webhooks, endpoints].map((all) => all.map(({ id }) => id).sort()), true);
+  assert.deepEqual(known, [[second.id], [own.id, second.id].sort()]);
+  // As that build stores the copy.
+  const build = (db, { endpoints, webhooks, ...copy }) => {
+    copy.webhooks = webhooks.map(({ id, events }) => ({ id, events }));
+    db.prepare("UPDATE state SET value = ? WHERE name = 'tenant'").run(JSON.stringify(copy));
+  };
+  await changed(one, build);
+  const not = await several(3);
+  await ship();
+  assert.equal((await call("PATCH", own.path, { status: "active" })).status, 200);
+  const later = await happen();
+  await ship();
+  await gets(shop, 2, own);
+  assert.deepEqual(arrivalsOf(own), [first, later]);
+  await gets(other, 5, second);
+  assert.deepEqual(arrivalsOf(second), [first, ...not, later]);
+});
+
+test("what the build before has left counted takes no room", async () => {
+  const one = await seller();
+  const { endpoint, happen, ship, gets } = one;
+  const shop = host();
+  const own = await endpoint(shop);
+  const wanted = [await happen()];
+  await ship();
+  await gets(shop, 1, own);
+  const put = "INSERT INTO state (name, value) VALUES ('webhooks_backlog', ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+  await changed(one, (db) => db.prepare(put).run(JSON.stringify({ [own.id]: FULL })), { fault: AWAY });
+  wanted.push(await happen());
+  await ship();
+  assert.equal(waitingFor(one, own), 1);
+  await worker.fault(null);
+  await gets(shop, 2, own);
+  assert.deepEqual(arrivalsOf(own), wanted);
+});
+
+test("an endpoint gets what happens from when it is active again on, although its ledger learns of that later", async () => {
+  const one = await seller();
+  const { endpoint, happen, ship, gets, call, disabled } = one;
+  const shop = host();
+  const own = await endpoint(shop);
+  const wanted = [await disabled(shop, own)];
+  const not = await happen();
+  await ship();
+  await worker.fault({ names: '"reload"', unsent: true, stays: true });
+  assert.equal((await call("PATCH", own.path, { status: "active" })).status, 503);
+  // One is shipped before the ledger knows, one after it, and the endpoint is changed in between.
+  wanted.push(await happen());
+  await ship();
+  wanted.push(await happen());
+  assert.equal((await call("POST", `${own.path}/rotate-secret`, undefined)).status, 200);
+  await worker.fault(null);
+  await worker.cron("* * * * *");
+  wanted.push(await happen());
+  await ship();
+  await gets(shop, 4, own);
+  await until(() => arrivalsOf(own).length >= 4, "all of them");
+  assert.deepEqual(arrivalsOf(own), wanted);
+  assert.ok(!ids(play.of(shop)).includes(not));
+});
+
+/** An id of a time. */
+function idOf(prefix, at, end) {
+  const letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
+  const time = Array.from({ length: 10 }, (_, place) => letters[Math.floor(at / 32 ** (9 - place)) % 32]);
+  return `${prefix}_${time.join("")}${end.padStart(16, "0")}`;
+}
+
+test("in test too, no event of a settlement overtakes one that waits for the directory", async () => {
+  const one = await seller("test");
+  const shop = host();
+  const own = await one.endpoint(shop);
+  assert.equal((await one.ship()).status, 200);
+  const { ahead } = await (await fetch(`${worker.url}/__advance?0`)).json();
+  const at = Date.now() + ahead;
+  const subject = idOf("stl", at - SECOND, "S");
+  const event = (kind, at, end) => ({ id: idOf("evt", at, end), kind, subject, body: { id: subject }, at });
+  const [first, next] = [event("settlement.succeeded", at + 1, "1"), event("settlement.undelivered", at + 2, "2")];
+  const happened = (db) => {
+    const put = db.prepare("INSERT INTO outbox (kind, body) VALUES (?, ?)");
+    put.run("settlement_event", JSON.stringify(first));
+    put.run("event", JSON.stringify(next));
+    // The directory is sent something.
+    db.prepare("UPDATE state SET value = json_set(value, '$.usage', NULL) WHERE name = 'shipped'").run();
+  };
+  await changed(one, happened, { dbFaults: [{ names: "INSERT INTO period_usage", stays: true }] });
+  assert.equal((await one.ship()).status, 200);
+  assert.deepEqual(arrivalsOf(own), []);
+  await worker.dbFault();
+  await one.gets(shop, 2, own);
+  assert.deepEqual(arrivalsOf(own), [first.id, next.id]);
 });
 
 test("what cannot be read is left out, and an endpoint for which too much waits takes no room from another", async () => {

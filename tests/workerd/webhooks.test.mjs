@@ -158,6 +158,42 @@ test("changes of the tenant reach endpoints of live, and a courier that is away 
   }
 });
 
+test("a change that waits for a courier when its endpoint is disabled is sent once that is active again", async () => {
+  const { endpoint, events, browser, call, pass, ship } = await seller();
+  let status = 410;
+  const shop = host(() => status);
+  const own = await endpoint(shop, { events: ["verification.*", "key.*"] });
+  const add = async () => (await browser.call("POST", "/v1/api-keys", { name: "k", environment: "live", scopes: ["verify"] })).body.api_key;
+  const heard = async (key) =>
+    (await worker.sql("SELECT heard_ms FROM directory_outbox WHERE subject = ?", key.id)).some(({ heard_ms }) => heard_ms !== null);
+  let waiting;
+  await worker.fault({ names: `"endpoint":"${own.id}"`, unsent: true, stays: true });
+  try {
+    waiting = await add();
+    const listed = async () => (await call("GET", "/v1/events?type=key.created&limit=1")).body.data[0]?.subject === waiting.id;
+    await until(listed, "the list");
+    assert.equal(await heard(waiting), false);
+  } finally {
+    await worker.fault(null);
+  }
+  await events(1);
+  await until(async () => (await call("GET", own.path)).body.webhook_endpoint.status === "disabled", "the end of the endpoint");
+  const not = await add();
+  await until(async () => {
+    await worker.cron("* * * * *");
+    return (await heard(waiting)) && (await heard(not));
+  }, "what was heard");
+  status = 200;
+  assert.equal((await call("PATCH", own.path, { status: "active" })).status, 200);
+  const subjects = () => play.of(shop).map(({ data }) => data.subject);
+  await until(async () => {
+    await pass(MINUTE, own);
+    await ship();
+    return subjects().includes(waiting.id);
+  }, "the change");
+  assert.ok(!subjects().includes(not.id));
+});
+
 test("a courier that is away holds up no record, and gets everything in its order when it is back", async () => {
   const { endpoint, events, ship, call, pass } = await seller();
   const [shop, other] = [host(), host()];

@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod changes;
 pub mod delivery;
 pub mod endpoint;
+pub mod missed;
 pub mod outcome;
 pub mod redelivery;
 pub mod retention;

@@ -14,7 +14,7 @@ use worker::Delay;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::Tenant;
-use x402_core::webhook::subscription::follow;
+use x402_core::webhook::subscription::behind;
 
 /// The directory's deadline where endpoints are loaded before something is shipped.
 const LOAD_MS: u64 = 2_000;
@@ -27,18 +27,17 @@ const CLOCKS_MS: u64 = 60_000;
 const UNHEARD: &str = "webhooks_unheard";
 
 /// Stores a copy of the tenant in the place of another, and which endpoints have missed events: one that is new to the
-/// ledger since its creation, all of them where the ledger did not know its endpoints. Returns the copy, and whether
-/// any has.
+/// ledger since its creation, one that was disabled since it is active again, all of them where the ledger did not know its
+/// endpoints. Returns the copy, and whether any has.
 pub(super) fn put_copy(
     store: &LedgerStore,
     before: &Tenant,
-    mut tenant: Tenant,
+    tenant: Tenant,
     now: UnixMillis,
 ) -> Result<(Tenant, bool), Fault> {
-    let Some(loaded) = tenant.webhooks.take() else {
+    if tenant.webhooks.is_none() {
         return Err(Fault::internal("a tenant was loaded without its endpoints"));
-    };
-    let (endpoints, new) = follow(loaded, before.endpoints());
+    }
     let unheard: Option<UnixMillis> = match before.webhooks {
         Some(_) => None,
         None => store.state::<Option<UnixMillis>>(UNHEARD)?.flatten(),
@@ -49,13 +48,10 @@ pub(super) fn put_copy(
     };
     let known = store.missed()?;
     let mut missed = known.clone();
-    missed.retain(|id, _| endpoints.iter().any(|one| one.id == *id));
-    let upto = now.plus(CLOCKS_MS);
-    for id in new {
-        let from = id.created_at().max(since);
-        missed.entry(id).and_modify(|(own, to)| (*own, *to) = (from.min(*own), upto)).or_insert((from, upto));
+    missed.keep(tenant.endpoints());
+    for (id, from) in behind(tenant.endpoints(), before.endpoints()) {
+        missed.add(id, (from.max(since), now.plus(CLOCKS_MS)));
     }
-    tenant.webhooks = Some(endpoints);
     store.atomically(|| {
         store.put_tenant(&tenant)?;
         if unheard.is_some() {

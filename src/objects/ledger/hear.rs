@@ -63,7 +63,7 @@ impl TenantLedger {
             }
             let is_behind = refusing.couriers.contains(&one.id)
                 || refusing.late >= LATE_MAX
-                || missed.contains_key(&one.id)
+                || missed.get(one.id).is_some()
                 || (is_any && !store.webhook_sizes(&one.id.to_string(), 1)?.is_empty());
             if is_behind {
                 behind.insert(one.id);
@@ -102,12 +102,17 @@ pub(super) fn keep_unheard(
         return Ok(false);
     }
     let before = store.backlog()?;
-    let (mut backlog, mut dropped) = (before.clone(), 0_usize);
+    let (mut backlog, mut dropped, mut is_any) = (before.clone(), 0_usize, false);
     for one in endpoints.iter().filter(|one| behind.contains(&one.id)) {
+        // The build before takes out what has waited, and leaves its count.
+        if store.webhook_sizes(&one.id.to_string(), 1)?.is_empty() {
+            backlog.clear(one.id);
+        }
         for each in wanted(one, shipped) {
             let text = serde_json::to_string(&each.event).map_err(Fault::internal)?;
             if backlog.add(one.id, text.len()) {
                 store.put_webhook(one.id, &text)?;
+                is_any = true;
             } else {
                 dropped = dropped.saturating_add(1);
             }
@@ -119,5 +124,5 @@ pub(super) fn keep_unheard(
     if backlog != before {
         store.put_backlog(&backlog)?;
     }
-    Ok(backlog != before)
+    Ok(is_any)
 }

@@ -89,10 +89,13 @@ impl Batch {
         match entry {
             OutboxEntry::Period(_) => Destinations { directory: true, ..Destinations::default() },
             OutboxEntry::Settlement(id) => Destinations { directory: true, ..months(&[Period::of(id.created_at())]) },
-            // An alert goes to the directory too.
+            // An alert goes to the directory too. An event of a settlement has the destinations of that, whether it goes there or
+            // not: it overtakes none that waits for one of them.
             OutboxEntry::Event(event) => {
-                let months = months(&[Period::of(event.id.created_at())]);
-                Destinations { directory: self.directory.is_alert(event), ..months }
+                let own = Period::of(event.id.created_at());
+                let settlement = SettlementId::parse(&event.subject).map(|id| Period::of(id.created_at()));
+                let directory = settlement.is_some() || self.directory.is_alert(event);
+                Destinations { directory, ..months(&[own, settlement.unwrap_or(own)]) }
             }
             // The event that a verification was answered is of its record's month.
             OutboxEntry::Change(RecordChange { event, .. }) => {

@@ -105,7 +105,7 @@ impl LedgerStore {
     }
 
     pub(super) fn put_tenant(&self, tenant: &Tenant) -> Result<(), Fault> {
-        self.put_state("tenant", tenant)
+        self.put_state("tenant", &tenant.stored())
     }
 
     /// The admission as it was stored last, with what records have counted since; and whether any has.

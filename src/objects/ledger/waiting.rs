@@ -1,5 +1,6 @@
-//! Sends Couriers what waits for them: first what an endpoint has missed before the ledger knew it, which is read from the
-//! months, then what its Courier had not taken, the oldest first. Each endpoint's is a piece of work of its own, which an alarm
+//! Sends Couriers what waits for them: first what an endpoint has missed before the ledger knew it, or that it was active again,
+//! which is read from the months, then what its Courier had not taken, the oldest first. What waits and is older than what was missed
+//! comes before both. Each endpoint's is a piece of work of its own, which an alarm
 //! begins, or the loading of an endpoint, and does not wait for: a Courier that hangs delays no alarm, no list and no other endpoint. What is cut off is sent
 //! again: a Courier stores an event once.
 
@@ -20,6 +21,7 @@ use x402_core::messages::courier::CourierItem;
 use x402_core::outbox::load::ShipmentLoad;
 use x402_core::records::archive::ArchiveOwner;
 use x402_core::records::events::{EventCopy, EventsQuery};
+use x402_core::webhook::missed::Span;
 use x402_core::webhook::subscription::WebhookSubscription;
 
 /// The most rows that are read for one message to a Courier.
@@ -56,7 +58,7 @@ impl TenantLedger {
         }
         let missed = store.missed()?;
         for endpoint in endpoints {
-            let is_wanted = missed.contains_key(&endpoint.id) || waiting.contains(&endpoint.id.to_string());
+            let is_wanted = missed.get(endpoint.id).is_some() || waiting.contains(&endpoint.id.to_string());
             if is_wanted && self.handing_over.sending.borrow_mut().insert(endpoint.id) {
                 let work = WaitingWork {
                     store: self.store(),
@@ -96,35 +98,38 @@ impl WaitingWork {
     }
 
     async fn send(&self) -> Result<(), Fault> {
-        if let Some((from, to)) = self.store.missed()?.get(&self.endpoint.id) {
-            self.send_missed(*from, *to).await?;
-        }
         for _ in 0..MESSAGES_MAX {
-            if !self.send_oldest().await? {
+            let missed = self.store.missed()?.get(self.endpoint.id);
+            if self.send_oldest(missed.map(|(from, _)| from)).await? {
+                continue;
+            }
+            let Some(missed) = missed else { break };
+            // What was changed meanwhile is for a piece of work that knows the endpoint as it is now.
+            if !self.send_missed(missed).await? {
                 break;
             }
         }
         Ok(())
     }
 
-    /// Sends the oldest of what waits; whether there was any. One that cannot be read is left out.
-    async fn send_oldest(&self) -> Result<bool, Fault> {
-        let (mut load, mut bytes, mut last) = (ShipmentLoad::default(), 0_usize, None);
-        let (id, text) = (self.endpoint.id, self.endpoint.id.to_string());
-        for size in self.store.webhook_sizes(&text, ROWS_MAX)? {
-            if !load.accept(size.bytes) {
-                break;
+    /// Sends the oldest of what waits, as far as it has happened before a time; whether there was any. One that cannot be read
+    /// is left out.
+    async fn send_oldest(&self, before: Option<UnixMillis>) -> Result<bool, Fault> {
+        let (id, text, mut load) = (self.endpoint.id, self.endpoint.id.to_string(), ShipmentLoad::default());
+        let mut sizes = self.store.webhook_sizes(&text, ROWS_MAX)?;
+        let fitting = sizes.iter().take_while(|size| load.accept(size.bytes)).count();
+        sizes.truncate(fitting);
+        let Some(upto) = sizes.last().map(|size| size.seq) else { return Ok(false) };
+        let (mut items, mut bytes, mut last) = (Vec::new(), 0_usize, None);
+        for (row, size) in self.store.webhooks(id, upto)?.into_iter().zip(sizes) {
+            match row.event {
+                Ok(event) if before.is_some_and(|before| event.id.created_at() >= before) => break,
+                Ok(event) => items.push(CourierItem::from(event)),
+                Err(fault) => event(TelemetryKind::WebhookUnread, &[TelemetryField::Cause(&fault)]),
             }
             (bytes, last) = (bytes.saturating_add(size.bytes), Some(size.seq));
         }
         let Some(last) = last else { return Ok(false) };
-        let mut items = Vec::new();
-        for row in self.store.webhooks(id, last)? {
-            match row.event {
-                Ok(event) => items.push(CourierItem::from(event)),
-                Err(fault) => event(TelemetryKind::WebhookUnread, &[TelemetryField::Cause(&fault)]),
-            }
-        }
         self.hand_over(id, items).await?;
         self.store.atomically(|| self.store.delete_webhooks(&text, (last, bytes)))?;
         Ok(true)
@@ -136,8 +141,9 @@ impl WaitingWork {
 
     /// Sends what has happened from a time on, and before another, as far as its month has it: all that was shipped before the
     /// ledger knew the endpoint. What was not waits behind it, or in the outbox. All of it is one page of the month, as a rule:
-    /// so it holds no event without those of the same payment that come before it. More is read in parts.
-    async fn send_missed(&self, mut from: UnixMillis, to: UnixMillis) -> Result<(), Fault> {
+    /// so it holds no event without those of the same payment that come before it. More is read in parts. Returns `false`, and
+    /// stops, where the endpoint is gone or has missed more meanwhile.
+    async fn send_missed(&self, (mut from, to): Span) -> Result<bool, Fault> {
         let mut span = to.since(from);
         while from < to {
             let month = Period::of(from);
@@ -156,10 +162,13 @@ impl WaitingWork {
                 continue;
             }
             self.send_events(page.events.into_iter().rev()).await?;
+            let noted = (from, to);
             (from, span) = (before, span.saturating_mul(2));
-            self.note_missed((from < to).then_some((from, to)))?;
+            if !self.note_missed(noted, (from < to).then_some((from, to)))? {
+                return Ok(false);
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     async fn send_events(&self, events: impl Iterator<Item = EventCopy>) -> Result<(), Fault> {
@@ -176,13 +185,13 @@ impl WaitingWork {
         self.hand_over(id, items).await
     }
 
-    /// Notes what the endpoint has still missed. Others may have been noted meanwhile.
-    fn note_missed(&self, left: Option<(UnixMillis, UnixMillis)>) -> Result<(), Fault> {
+    /// Notes what the endpoint has still missed of this, unless that has changed; whether it has not.
+    fn note_missed(&self, before: Span, left: Option<Span>) -> Result<bool, Fault> {
         let mut missed = self.store.missed()?;
-        match left {
-            Some(left) => missed.insert(self.endpoint.id, left),
-            None => missed.remove(&self.endpoint.id),
-        };
-        self.store.put_missed(&missed)
+        let is_noted = missed.note(self.endpoint.id, before, left);
+        if is_noted {
+            self.store.put_missed(&missed)?;
+        }
+        Ok(is_noted)
     }
 }

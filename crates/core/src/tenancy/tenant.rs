@@ -192,10 +192,20 @@ pub struct Tenant {
     pub recipients: Vec<Recipient>,
     /// The keys that are not revoked.
     pub keys: Vec<ApiKey>,
-    /// The webhook endpoints, those that are disabled too. `None`: a build that knows none has stored the copy, and they are
-    /// to be loaded.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// The webhook endpoints, those that are disabled too. `None`: a build that knows none, or not those that are disabled, has
+    /// stored the copy, and they are to be loaded.
+    #[serde(rename = "endpoints", default, skip_serializing_if = "Option::is_none")]
     pub webhooks: Option<Vec<WebhookSubscription>>,
+}
+
+/// A copy of a tenant as a ledger stores it.
+#[derive(Debug, Serialize)]
+pub struct StoredTenant<'a> {
+    #[serde(flatten)]
+    tenant: &'a Tenant,
+    /// For a build that sends events to each endpoint that it finds here: those that are not disabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    webhooks: Option<Vec<&'a WebhookSubscription>>,
 }
 
 impl Tenant {
@@ -203,6 +213,16 @@ impl Tenant {
     #[must_use]
     pub fn endpoints(&self) -> &[WebhookSubscription] {
         self.webhooks.as_deref().unwrap_or_default()
+    }
+
+    /// The copy as it is stored.
+    #[must_use]
+    pub fn stored(&self) -> StoredTenant<'_> {
+        let webhooks = self.webhooks.as_deref();
+        StoredTenant {
+            tenant: self,
+            webhooks: webhooks.map(|all| all.iter().filter(|one| !one.is_disabled()).collect()),
+        }
     }
 
     /// Whether another copy takes the place of this one: a newer one does, and one that holds endpoints that this one lacks.
@@ -260,5 +280,46 @@ impl Tenant {
         let mut paid = self.recipients.iter().filter(is_paid);
         let first = paid.next()?;
         paid.next().is_none().then_some(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+    use x402_chain::id::EndpointId;
+
+    /// A build that looks for endpoints in `webhooks` sends them everything, and stores no `endpoints`.
+    #[test]
+    fn a_stored_copy_has_all_endpoints_and_for_another_build_those_that_are_not_disabled() {
+        let endpoint = |at: u64, disabled_at: Option<u64>, active_at: Option<u64>| WebhookSubscription {
+            id: EndpointId::new(UnixMillis(at), [0; 10]),
+            events: Vec::new(),
+            disabled_at: disabled_at.map(UnixMillis),
+            active_at: active_at.map(UnixMillis),
+        };
+        let all = vec![endpoint(1, None, None), endpoint(2, Some(5), None), endpoint(3, Some(5), Some(6))];
+        let mut tenant = Tenant {
+            id: TenantId([1; 12]),
+            environment: Environment::Live,
+            version: 1,
+            company_name: None,
+            status: TenantStatus::Active,
+            tier: Tier::Free,
+            region: None,
+            limits: OwnLimits::default(),
+            sanctions: SanctionsPolicy::Refuse,
+            explain: false,
+            recipients: Vec::new(),
+            keys: Vec::new(),
+            webhooks: Some(all.clone()),
+        };
+        let mut stored = serde_json::to_value(tenant.stored()).expect("JSON");
+        assert_eq!(stored["webhooks"], json!([all[0], all[2]]));
+        assert_eq!(serde_json::from_value::<Tenant>(stored.clone()).expect("a tenant"), tenant);
+        stored.as_object_mut().and_then(|members| members.remove("endpoints")).expect("endpoints");
+        tenant.webhooks = None;
+        assert_eq!(serde_json::from_value::<Tenant>(stored).expect("a tenant"), tenant);
+        assert_eq!(serde_json::to_value(tenant.stored()).expect("JSON").get("webhooks"), None::<&Value>);
     }
 }

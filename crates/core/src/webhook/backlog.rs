@@ -26,12 +26,17 @@ impl Backlog {
         has_room
     }
 
+    /// Notes that nothing waits for an endpoint.
+    pub fn clear(&mut self, endpoint: EndpointId) {
+        self.0.remove(&endpoint);
+    }
+
     /// Takes out what a Courier has taken; `is_last`: nothing is left.
     pub fn remove(&mut self, endpoint: EndpointId, bytes: usize, is_last: bool) {
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         let left = self.0.get(&endpoint).map_or(0, |sum| sum.saturating_sub(bytes));
         if is_last {
-            self.0.remove(&endpoint);
+            self.clear(endpoint);
         } else {
             self.0.insert(endpoint, left);
         }
@@ -54,7 +59,7 @@ mod tests {
         assert!(!backlog.add(one, 11) && backlog.add(one, 10));
         // Whatever was counted, nothing is left then.
         backlog.remove(one, 1, true);
-        backlog.remove(other, max, true);
+        backlog.clear(other);
         assert_eq!(backlog, Backlog::default());
     }
 

@@ -26,7 +26,7 @@ pub struct WebhookSubscription {
     pub id: EndpointId,
     /// Types of events, such as `payment.finalized`, or families, such as `payment.*`; none: all.
     pub events: Vec<String>,
-    /// When the service has disabled it, the last time: it gets nothing of what happens from then on.
+    /// When the service has disabled it, the last time: it gets nothing of what happens from then on. None: it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_at: Option<UnixMillis>,
     /// When its tenant has made it active again after that.
@@ -55,47 +55,29 @@ impl WebhookSubscription {
         at >= self.id.created_at() && was_on && self.wants(kind)
     }
 
-    /// The endpoint as it was loaded, with what was known before of when it was disabled: the directory knows when an
-    /// endpoint was changed last, so that of one that is active it does not say since when.
-    fn following(self, before: &Self) -> Self {
-        let is_over = before.active_at.is_some();
-        match (self.disabled_at, before.disabled_at) {
-            (Some(_), Some(since)) if !is_over => Self { disabled_at: Some(since), ..self },
-            (None, Some(since)) => {
-                Self { disabled_at: Some(since), active_at: before.active_at.or(self.active_at), ..self }
-            }
-            (Some(_), _) => self,
-            (None, None) => self.never_disabled(),
-        }
-    }
-
-    /// An endpoint that was not disabled, as far as is known, says nothing of since when it is active.
-    fn never_disabled(self) -> Self {
-        if self.disabled_at.is_none() { Self { active_at: None, ..self } } else { self }
+    /// Whether the endpoint is disabled.
+    #[must_use]
+    pub const fn is_disabled(&self) -> bool {
+        self.disabled_at.is_some() && self.active_at.is_none()
     }
 }
 
-/// The endpoints as they were loaded, after those that were known before, and which of them are new.
+/// Which of the endpoints that were loaded have missed events, after those that were known before, and since when: one that
+/// is new since its creation, one that was disabled since it is active again.
 #[must_use]
-pub fn follow(
-    loaded: Vec<WebhookSubscription>,
-    before: &[WebhookSubscription],
-) -> (Vec<WebhookSubscription>, Vec<EndpointId>) {
-    let mut new = Vec::new();
-    let mut follow_one = |one: WebhookSubscription| match before.iter().find(|known| known.id == one.id) {
-        Some(known) => one.following(known),
-        None => {
-            new.push(one.id);
-            one.never_disabled()
-        }
+pub fn behind(loaded: &[WebhookSubscription], before: &[WebhookSubscription]) -> Vec<(EndpointId, UnixMillis)> {
+    let since = |one: &WebhookSubscription| match before.iter().find(|known| known.id == one.id) {
+        None => Some(one.id.created_at()),
+        Some(known) if known.is_disabled() => one.active_at,
+        Some(_) => None,
     };
-    let endpoints = loaded.into_iter().map(&mut follow_one).collect();
-    (endpoints, new)
+    loaded.iter().filter_map(|one| Some((one.id, since(one)?))).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::slice::from_ref;
     use x402_chain::time::UnixMillis;
 
     #[test]
@@ -152,21 +134,19 @@ mod tests {
     }
 
     #[test]
-    fn when_an_endpoint_was_disabled_is_kept_from_one_loading_to_the_next() {
-        let step = |before: WebhookSubscription, next: WebhookSubscription| {
-            let (mut after, new) = follow(vec![next], &[before]);
-            assert_eq!(new, []);
-            after.pop().expect("one")
+    fn an_endpoint_has_missed_what_happens_before_its_ledger_knows_it_or_that_it_is_active_again() {
+        let [never, disabled, again] = [loaded(None, None), loaded(Some(20), None), loaded(Some(20), Some(30))];
+        let since = |one: &WebhookSubscription, before: &[WebhookSubscription]| {
+            behind(from_ref(one), before).first().map(|(_, since)| since.0)
         };
-        // What is changed of it meanwhile does not say when it was disabled, nor since when it is active.
-        let disabled = step(step(loaded(None, Some(12)), loaded(Some(20), None)), loaded(Some(27), None));
-        assert_eq!(disabled, loaded(Some(20), None));
-        let active = step(step(disabled, loaded(None, Some(30))), loaded(None, Some(40)));
-        assert_eq!(active, loaded(Some(20), Some(30)));
-        assert_eq!(step(active, loaded(Some(50), None)), loaded(Some(50), None));
-        let (after, new) = follow(vec![loaded(None, Some(12))], &[]);
-        assert_eq!((&after[..], &new[..]), (&[loaded(None, None)][..], &[after[0].id][..]));
-        assert_eq!(step(after[0].clone(), loaded(None, Some(14))), after[0]);
+        for one in [&never, &disabled, &again] {
+            assert_eq!(since(one, &[]), Some(10));
+            assert_eq!(since(one, from_ref(one)), None);
+        }
+        assert_eq!(since(&again, from_ref(&disabled)), Some(30));
+        // It was heard while it was disabled; nothing is missed.
+        assert_eq!(since(&again, from_ref(&never)), None);
+        assert_eq!(since(&disabled, from_ref(&never)), None);
     }
 
     #[test]

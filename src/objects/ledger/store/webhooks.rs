@@ -3,19 +3,15 @@
 use super::LedgerStore;
 use crate::objects::ledger::rows::{OutboxSize, WaitingWebhook};
 use crate::objects::ledger::sql;
-use std::collections::BTreeMap;
 use x402_chain::id::EndpointId;
-use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::webhook::backlog::Backlog;
+use x402_core::webhook::missed::Missed;
 
 /// The name of the stored [`Backlog`].
 const BACKLOG: &str = "webhooks_backlog";
 /// The name of what endpoints have missed.
 const MISSED: &str = "webhooks_missed";
-
-/// The times from which on, and before which, endpoints have missed events that the months hold.
-pub(in crate::objects::ledger) type Missed = BTreeMap<EndpointId, (UnixMillis, UnixMillis)>;
 
 impl LedgerStore {
     /// Whether anything waits.
