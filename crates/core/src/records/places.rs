@@ -66,7 +66,7 @@ mod tests {
         let place = |(number, (tenant, seconds)): (u64, &(u8, u64))| HeldPlace {
             number,
             tenant: TenantId([*tenant; 12]),
-            began_at: UnixMillis(NOW.0 - seconds * 1_000),
+            began_at: UnixMillis(NOW.0.saturating_sub(seconds.saturating_mul(1_000))),
             asked_at: NOW,
         };
         (0..).zip(all).map(place).collect()
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn what_nobody_reads_goes_first() {
         let mut all = held(&[(1, 90), (2, 90), (3, 90)]);
-        all[1].asked_at = UnixMillis(NOW.0 - IDLE_MS);
+        all[1].asked_at = UnixMillis(NOW.0.saturating_sub(IDLE_MS));
         assert_eq!(places_given_up(&all, TenantId([2; 12]), NOW), Some(vec![1]));
-        all[1].asked_at = UnixMillis(NOW.0 - IDLE_MS + 1);
+        all[1].asked_at = UnixMillis(NOW.0.saturating_sub(IDLE_MS - 1));
         assert_eq!(places_given_up(&all, TenantId([2; 12]), NOW), None);
     }
 }
