@@ -99,7 +99,7 @@ kinds! {
     AlertFailed Error "an alert could not be sent" "It is tried again: notices within a minute, messages four times.";
     AlertGivenUp Error "an alert's message was given up" "Five tries to post it have failed, or its URL cannot be opened.";
     BillingFailed Error "a customer could not be read at Stripe" "It is tried again: by the queue, within five minutes, or at night.";
-    BillingDiffers Error "the directory differed from Stripe" "It was brought in line, and operators are told.";
+    BillingDiffers Error "the directory differed from Stripe" "It was brought in line, and operators get a message.";
     CodesStopped Error "too many codes of sign-ins were wrong: no code is compared for the rest of the day"
         "Somebody guesses codes. Links sign in.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";

@@ -1,5 +1,5 @@
 //! Whether the directory says what Stripe says: every night for those who were read longest ago, and on an operator's demand
-//! for all. What differs is brought in line, and operators are told: an event was lost, and the mistake is ours.
+//! for all. What differs is brought in line, and operators get a message: an event was lost, and the mistake is ours.
 
 use super::{Author, read_picture, stored_tier, sync, sync_customer};
 use crate::alerts::operators;

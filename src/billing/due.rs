@@ -1,5 +1,5 @@
 //! What is due by time: the mail before a trial's end, the mails after a failed charge, the end of its grace. Stripe is read
-//! before each: nobody is told about an invoice that was paid a minute ago.
+//! before each: nobody gets a mail about an invoice that was paid a minute ago.
 
 use super::{Author, notice, notice_of, sync};
 use crate::alerts;

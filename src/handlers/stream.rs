@@ -64,7 +64,7 @@ pub(super) async fn stream_events(
     let connection = LedgerStream::open(app, tenant, environment).await?;
     // An id of the future, as of a clock that was ahead, would hold back all that happens until then.
     let from = last.map_or(now, |id| id.created_at().min(now));
-    let told = last.filter(|id| id.created_at() <= now).unwrap_or_else(|| EventId::new(now, [0; 10]));
+    let reached = last.filter(|id| id.created_at() <= now).unwrap_or_else(|| EventId::new(now, [0; 10]));
     let access = incoming.row.access;
     let reader = Rc::new(Reader::new(Rc::clone(app), incoming, access));
     let mut stream = EventStream {
@@ -74,7 +74,7 @@ pub(super) async fn stream_events(
         connection,
         files: ArchiveFiles::default(),
         tail: EventTail::new(from, tenant.created_at(), last.is_none()),
-        told,
+        reached,
         reads: 0,
         is_news: true,
         read_at: UnixMillis(0),
@@ -86,7 +86,7 @@ pub(super) async fn stream_events(
     while stream.tail.skips() {
         stream.read(app::now()).await?;
     }
-    let pieces = stream::unfold((Some(head(told)), stream), EventStream::step);
+    let pieces = stream::unfold((Some(head(reached)), stream), EventStream::step);
     Ok(OutgoingResponse::Stream(reply, watched_body(context, &reader, pieces)?))
 }
 
@@ -99,7 +99,7 @@ struct EventStream {
     files: ArchiveFiles,
     tail: EventTail,
     /// After which id the client would go on.
-    told: EventId,
+    reached: EventId,
     reads: u32,
     is_news: bool,
     read_at: UnixMillis,
@@ -170,10 +170,10 @@ impl EventStream {
     /// Tells the client how far the stream has come, also over what its filter leaves out; `None` where it knows.
     fn news_of_position(&mut self) -> Option<String> {
         let at = self.tail.position();
-        if at <= self.told || self.tail.skips() {
+        if at <= self.reached || self.tail.skips() {
             return None;
         }
-        self.told = at;
+        self.reached = at;
         Some(position(at))
     }
 
@@ -192,7 +192,7 @@ impl EventStream {
         let found = places.list(&self.filter, bounds, (ROWS, BYTES), &mut self.files).await?;
         let mut text = String::new();
         for event in self.tail.take(found, ROWS) {
-            self.told = self.told.max(event.id);
+            self.reached = self.reached.max(event.id);
             push_event(&mut text, &EventView::of(event, self.owner.environment))?;
         }
         if !self.tail.is_reading() {

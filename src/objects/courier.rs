@@ -25,7 +25,7 @@ use x402_core::messages::courier::{
     CourierEnvelope, CourierItem, CourierMessage, CourierReply, DeliveriesPage, DeliveriesQuery,
 };
 use x402_core::webhook::breaker::EndpointBreaker;
-use x402_core::webhook::changes::ToldChanges;
+use x402_core::webhook::changes::ReportedChanges;
 use x402_core::webhook::delivery::is_acceptable;
 use x402_core::webhook::retention::has_room;
 use x402_core::webhook::trial::TestCount;
@@ -53,7 +53,7 @@ pub struct Courier {
     /// Whether an alarm delivers.
     is_running: Cell<bool>,
     /// Whether the endpoint was changed since an alarm has read it.
-    changes: ToldChanges,
+    changes: ReportedChanges,
     /// Wakes the alarm that delivers.
     nudge: RefCell<Option<oneshot::Sender<()>>>,
     /// Whether it was to be woken since it has looked at what is due.
@@ -74,7 +74,7 @@ impl DurableObject for Courier {
             opened: Cell::new(false),
             alarm_at: Cell::new(None),
             is_running: Cell::new(false),
-            changes: ToldChanges::default(),
+            changes: ReportedChanges::default(),
             nudge: RefCell::new(None),
             is_nudged: Cell::new(false),
             seq: Cell::new(0),

@@ -228,7 +228,7 @@ impl Courier {
             if sending.flights.is_empty() {
                 return Ok(sending.ended.unwrap_or(Wanted::Send(target)));
             }
-            // What was told while something was awaited has nudged nobody.
+            // A change that was reported while something was awaited has nudged nobody.
             if self.is_nudged.get() {
                 continue;
             }

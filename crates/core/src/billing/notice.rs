@@ -56,7 +56,7 @@ fn day(at: UnixMillis) -> String {
     text.split_once('T').map_or(text.as_str(), |(day, _)| day).to_owned()
 }
 
-/// A notice about something that is due by time, a paragraph a line; `None` where nobody is told.
+/// A notice about something that is due by time, a paragraph a line; `None` where there is no notice.
 #[must_use]
 pub fn due_text(step: DueStep, plan: Option<Tier>) -> Option<(BillingNotice, String)> {
     let plan = plan.map_or("your plan", |tier| tier.plan().name);

@@ -33,7 +33,7 @@ pub(super) const ROWS: [Setting; 4] = [
         false,
         "on",
         "`on`: where a customer pays two checkouts, the older subscription is cancelled and its payment is refunded. `off`: it \
-         is cancelled, and operators are told to refund it.",
+         is cancelled, and operators get a message to refund it.",
     ),
 ];
 

@@ -1,15 +1,15 @@
-//! Whether an endpoint was changed since it was read: a change may be told while the directory is being read, whose answer may
+//! Whether an endpoint was changed since it was read: a change may be reported while the directory is being read, whose answer may
 //! then be that of before.
 
 use core::cell::Cell;
 
-/// The changes of an endpoint that its object was told of, and those that it has read.
+/// The changes of an endpoint that were reported to its object, and those that it has read.
 #[derive(Debug, Default)]
-pub struct ToldChanges {
-    told: Cell<u64>,
-    /// Those that were told when the directory was last asked.
+pub struct ReportedChanges {
+    reported: Cell<u64>,
+    /// Those that were reported when the directory was last asked.
     asked: Cell<u64>,
-    /// Those that were told when it was last asked and has answered.
+    /// Those that were reported when it was last asked and has answered.
     read: Cell<u64>,
 }
 
@@ -17,16 +17,16 @@ pub struct ToldChanges {
 #[derive(Debug)]
 pub struct AskedChanges(u64);
 
-impl ToldChanges {
+impl ReportedChanges {
     /// Notes that the endpoint was changed.
     pub fn note(&self) {
-        self.told.set(self.told.get().saturating_add(1));
+        self.reported.set(self.reported.get().saturating_add(1));
     }
 
     /// Begins to read the endpoint.
     pub fn ask(&self) -> AskedChanges {
-        self.asked.set(self.told.get());
-        AskedChanges(self.told.get())
+        self.asked.set(self.reported.get());
+        AskedChanges(self.reported.get())
     }
 
     /// Notes that it was read.
@@ -37,13 +37,13 @@ impl ToldChanges {
     /// Whether it was changed since it was read.
     #[must_use]
     pub const fn is_stale(&self) -> bool {
-        self.told.get() != self.read.get()
+        self.reported.get() != self.read.get()
     }
 
     /// Whether it was changed since anybody has asked, with or without an answer.
     #[must_use]
     pub const fn is_unasked(&self) -> bool {
-        self.told.get() != self.asked.get()
+        self.reported.get() != self.asked.get()
     }
 }
 
@@ -52,8 +52,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_that_is_told_while_the_endpoint_is_read_is_read_again() {
-        let changes = ToldChanges::default();
+    fn a_change_that_is_reported_while_the_endpoint_is_read_is_read_again() {
+        let changes = ReportedChanges::default();
         assert!(!changes.is_stale() && !changes.is_unasked());
         changes.note();
         assert!(changes.is_stale() && changes.is_unasked());
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_question_without_an_answer_leaves_it_stale_and_is_not_asked_again_at_once() {
-        let changes = ToldChanges::default();
+        let changes = ReportedChanges::default();
         changes.note();
         let _ = changes.ask();
         assert!(changes.is_stale() && !changes.is_unasked());
