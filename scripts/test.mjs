@@ -23,6 +23,9 @@ import {
 
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(130));
 
+// A clean checkout compiles once: what a second build would reuse costs gigabytes and time for nothing.
+if (process.env.CI) process.env.CARGO_INCREMENTAL ??= "0";
+
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
 const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
