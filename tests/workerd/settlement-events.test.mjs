@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
-import { outcome, sendAsStranger, settlementOf, signedPayment } from "./payment.mjs";
+import { outcome, sendAsStranger, settlementOf, sign, signedPayment } from "./payment.mjs";
 import { recount } from "./recount.mjs";
 import { moveAway, sent } from "./settling.mjs";
 import { startWorker, until } from "./worker.mjs";
@@ -32,6 +32,20 @@ async function events(key, query = "type=settlement.*") {
   assert.equal(body.next_cursor, null);
   return body.data.reverse();
 }
+
+/** All pages of a list. */
+async function pages(key, path) {
+  const all = [];
+  for (let cursor = ""; cursor !== null; ) {
+    const { status, body, text } = await worker.call("GET", `${path}${cursor && `&cursor=${cursor}`}`, { key });
+    assert.equal(status, 200, text);
+    all.push(...body.data);
+    cursor = body.next_cursor;
+  }
+  return all;
+}
+const eventsOf = (key, query) => pages(key, `/v1/events?limit=100&${query}`);
+const settlementsOf = (key) => pages(key, "/v1/settlements?limit=100");
 
 /** The settlements of a tenant must be what `GET /v1/analytics` counts. An answer of other days is made anew. */
 async function assertCounted(key, days) {
@@ -102,6 +116,39 @@ test("a settlement that fails says so, and a new attempt begins again", async ()
   // A refusal of another attempt changes nothing.
   await settle();
   assert.deepEqual(brief(await events(key)).slice(0, 2), wanted);
+});
+
+test("what the directory does not take is in its month all the same, however much waits", async () => {
+  const { settle, to, buyer, test: key } = await signedPayment(worker, evm);
+  // More than one batch of the outbox: a settlement is three entries.
+  const ids = new Set();
+  await worker.dbFault({ names: "INTO settlements", stays: true });
+  try {
+    for (let times = 0; times < 50; times++) {
+      const answer = await settle(await sign({ buyer, to }));
+      assert.equal(outcome(answer.body), "success", answer.text);
+      ids.add(settlementOf(answer));
+    }
+    const all = await eventsOf(key, "type=settlement.succeeded");
+    assert.deepEqual(new Set(all.map(({ subject }) => subject)), ids);
+    const { body } = await worker.call("GET", "/v1/analytics?days=4", { key });
+    assert.equal(body.settlements.completed, ids.size);
+    const { text } = await worker.call("GET", "/v1/export?kind=events", { key });
+    const lines = text
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line));
+    assert.equal(lines.filter(({ type }) => type === "settlement.succeeded").length, ids.size);
+    assert.equal(lines.at(-1).complete, true);
+  } finally {
+    await worker.dbFault();
+  }
+  await until(async () => {
+    await worker.advance(61_000);
+    return (await settlementsOf(key)).length === ids.size;
+  }, "the directory has what waited");
+  const after = await eventsOf(key, "type=settlement.*");
+  assert.equal(after.length, 2 * ids.size, "no event is there twice");
 });
 
 test("what was settled before a SIGKILL is heard after it, once", async () => {

@@ -5,7 +5,8 @@ use super::TenantLedger;
 use super::hear::keep_unheard;
 use super::reply::LedgerOutput;
 use super::shipment::{
-    Batch, EventSource, HeardEvent, LoadedEntries, LoadedRecords, ROWS_READ_MAX, Refusing, load_outbox, load_records,
+    Batch, Destinations, EventSource, HeardEvent, LoadedEntries, LoadedRecords, ROWS_READ_MAX, Refusing, load_outbox,
+    load_records,
 };
 use super::store::LedgerStore;
 use crate::app;
@@ -107,6 +108,12 @@ impl Loaded {
     /// Whether an entry is taken by all that it goes to.
     fn is_taken(&self, seq: i64, refusing: &Refusing) -> bool {
         self.outbox.entries.iter().any(|(own, to)| *own == seq && !refusing.holds_up(to))
+    }
+
+    /// Whether something counts as shipped now: what only its months have taken waits on, and is no progress.
+    fn has_progress(&self, refusing: &Refusing) -> bool {
+        let is_whole = |(_, to): &(i64, Destinations)| !refusing.holds_up(to);
+        refusing.first.is_none() || !self.records.ids.is_empty() || self.outbox.entries.iter().any(is_whole)
     }
 
     /// The entries from its first one on that no other turn has noted as shipped.
@@ -213,7 +220,8 @@ impl TenantLedger {
             walk.step(loaded.outbox.last, loaded.outbox.is_end);
             return Ok(ShippedBatch { left: !walk.is_over(), is_taken: false });
         }
-        let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?;
+        let is_taken = self.send(ArchiveOwner { tenant, environment }, months, shipment, refusing).await?
+            && loaded.has_progress(refusing);
         let turn = self.handing_over.turns.take().await;
         let endpoints = self.endpoints()?;
         if !is_heard && !endpoints.is_empty() {

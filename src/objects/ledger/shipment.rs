@@ -265,7 +265,9 @@ impl EntryLoad<'_> {
     /// whose subject is gone goes nowhere, and is done with.
     fn take(&mut self, entry: OutboxEntry, bytes: usize, batch: &mut Batch) -> Result<Option<Destinations>, Fault> {
         let to = batch.destinations(&entry);
-        if self.refusing.holds_up(&to) {
+        // What the directory alone refuses goes to its months all the same: lists and exports are read there. It waits on, and
+        // goes once more with the directory's part.
+        if !self.refusing.at.months.is_disjoint(&to.months) || (self.refusing.at.directory && to.months.is_empty()) {
             return Ok(Some(to));
         }
         match entry {
