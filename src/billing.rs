@@ -28,7 +28,7 @@ use x402_core::audit::AuditAction;
 use x402_core::billing::answer::read_customer;
 use x402_core::billing::due::next_due;
 use x402_core::billing::form;
-use x402_core::billing::notice::changed_text;
+use x402_core::billing::notice::changed_by_text;
 use x402_core::billing::state::{BillingPicture, BillingState, Entitlement, entitlement, picture_of};
 use x402_core::billing::subscription::{Subscription, SubscriptionStatus, read_page, unreadable};
 use x402_core::error::{ErrorCode, Fault};
@@ -213,7 +213,8 @@ async fn write_tier(
 ) -> Result<bool, Fault> {
     let detail = format!("{} → {}", from.plan().name, to.plan().name);
     let of_tier = author.change(AuditAction::TierUpdated, &author.tenant().to_string())?.detail(detail);
-    let (text, posted, mails) = notice_of(app, db, author, changed_text(from, to)).await?;
+    let (text, posted, mails) =
+        notice_of(app, db, author, changed_by_text(from, to, found.state.map(|state| state.status))).await?;
     let tier = TierFound { tier: to, made: &of_tier, notice: notice(app, author.now(), (&text, posted, &mails))? };
     let is_changed = put_found(db, found, made, Some(&tier)).await?;
     if is_changed {

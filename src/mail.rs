@@ -119,7 +119,7 @@ pub(crate) async fn send(app: &App, message: &str, now: UnixMillis) -> Result<Ma
             .map(|row| (row.address.clone(), linked_mail(&row.account(), &row.origin))),
         MailKind::Alert => alerts::read_mail(&db, mail)
             .await?
-            .map(|row| (row.address, alert_mail(row.title, &row.text, row.tenant, &row.origin))),
+            .map(|row| (row.address, alert_mail(row.title, &row.text, row.of, &row.origin))),
     };
     let Some((address, text)) = made else { return end(&db, mail, MailEnd::Failed, now).await };
     let fault = match deliver(app, (&db, mail), &address, &text, now).await {

@@ -49,8 +49,15 @@ impl From<StripeFailure> for Fault {
     fn from(failure: StripeFailure) -> Self {
         let detail = "Stripe does not answer, or not as documented: try again in a moment";
         match failure {
-            StripeFailure::Refused(401 | 403, error) => {
+            StripeFailure::Refused(401, error) => {
                 let detail = "billing is not set up: Stripe does not accept STRIPE_SECRET_KEY";
+                Self::new(ErrorCode::Misconfigured, detail).after(60).because(error.words())
+            }
+            // A restricted key. Stripe's own sentence names the permission, but also the key.
+            StripeFailure::Refused(403, error) => {
+                let resource = error.resource();
+                let detail =
+                    format!("billing is not set up: STRIPE_SECRET_KEY has no permission for Stripe's {resource}");
                 Self::new(ErrorCode::Misconfigured, detail).after(60).because(error.words())
             }
             StripeFailure::Refused(status, error) => Self::new(ErrorCode::UpstreamUnavailable, detail)
@@ -63,20 +70,34 @@ impl From<StripeFailure> for Fault {
     }
 }
 
+fn not_set_up(app: &App) -> Fault {
+    let gap = app.settings.billing_gap().unwrap_or_default();
+    Fault::new(ErrorCode::Misconfigured, format!("billing is not set up: {gap}")).after(60)
+}
+
 /// The API with its key.
 pub(crate) struct Stripe<'a> {
     key: &'a str,
 }
 
 impl<'a> Stripe<'a> {
-    /// The API.
+    /// The API, for what was sold before: a key alone reads it, and ends it.
     ///
     /// # Errors
-    /// `MISCONFIGURED`, naming the setting that is missing.
+    /// `MISCONFIGURED`, naming the settings that are missing.
     pub(crate) fn of(app: &'a App) -> Result<Self, Fault> {
-        let missing = "billing is not set up: the setting STRIPE_SECRET_KEY is missing";
-        let key = app.settings.stripe_key().ok_or_else(|| Fault::new(ErrorCode::Misconfigured, missing).after(60))?;
-        Ok(Self { key })
+        app.settings.stripe_key().map(|key| Self { key }).ok_or_else(|| not_set_up(app))
+    }
+
+    /// The API where all is set up, for requests: without the secret of its events what is paid would not be delivered.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED`, naming all settings that are missing.
+    pub(crate) fn set_up(app: &'a App) -> Result<Self, Fault> {
+        match app.settings.billing_gap() {
+            None => Self::of(app),
+            Some(_) => Err(not_set_up(app)),
+        }
     }
 
     /// Reads, or ends something; the body of an answer of 200.

@@ -38,7 +38,7 @@ const CHECKOUT_STEP_MS: u64 = 15 * 60_000;
 
 /// Checks that a request may change the plan, and that billing is set up.
 async fn check_change(app: &App, incoming: &IncomingRequest) -> Result<TenantId, Fault> {
-    Stripe::of(app)?;
+    Stripe::set_up(app)?;
     let tenant = incoming.tenant()?;
     if incoming.caller.is_some_and(|caller| caller.environment == Environment::Test) {
         let detail = "a test key cannot change what is paid: use a live key, or sign in";
@@ -93,7 +93,7 @@ fn check_loaded(is_loaded: bool) -> Result<(), Fault> {
 
 /// `GET /v1/billing`. Without Stripe's answer, what was read before.
 pub(super) async fn read_plan(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    Stripe::of(app)?;
+    Stripe::set_up(app)?;
     answer(app, incoming.tenant()?, previewed_plan(&incoming.query)?).await
 }
 
@@ -457,7 +457,7 @@ async fn go_on(app: &App, operation: &Operation<'_>, author: Author<'_>) -> Resu
 /// `GET /v1/billing/invoices`.
 pub(super) async fn list_invoices(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (limit, after) = invoice_page(&incoming.query)?;
-    let stripe = Stripe::of(app)?;
+    let stripe = Stripe::set_up(app)?;
     let row = read_billing(&app.db()?, incoming.tenant()?).await?;
     let Some(customer) = row.and_then(|row| row.customer) else {
         return Ok(ApiReply::json(200, &ListPage::<InvoiceView> { data: Vec::new(), next_cursor: None }));
@@ -479,6 +479,6 @@ pub(super) async fn list_invoices(app: &App, incoming: &IncomingRequest) -> Resu
 pub(super) async fn check(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let cursor = check_cursor(&incoming.body)?;
     // Also where no tenant pays: nothing was compared.
-    Stripe::of(app)?;
+    Stripe::set_up(app)?;
     Ok(ApiReply::json(200, &books::check_part(app, &cursor, incoming.now).await?))
 }

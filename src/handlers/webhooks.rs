@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::d1::billing;
 use crate::d1::people;
 use crate::request::IncomingRequest;
+use crate::stripe::Stripe;
 use wasm_bindgen::JsValue;
 use worker::{QueueContentType, RawMessageBuilder};
 use x402_api::ApiReply;
@@ -29,11 +30,9 @@ pub(super) async fn take_resend_event(app: &App, incoming: &IncomingRequest) -> 
 /// `POST /v1/webhooks/stripe`: queues the customer of an event, then remembers the event. In this order: an event that is
 /// remembered and was not queued would be lost. What it says is not read: the queue's consumer asks Stripe.
 pub(super) async fn take_stripe_event(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
+    // Without a key the customer could not be read: Stripe sends the event again for three days.
+    Stripe::set_up(app)?;
     let secrets = app.settings.stripe_webhook_secrets();
-    if secrets.is_empty() {
-        let detail = "billing is not set up: the setting STRIPE_WEBHOOK_SECRET is missing";
-        return Err(Fault::new(ErrorCode::Misconfigured, detail).after(60));
-    }
     if !is_signed(&incoming.signature.signatures, &incoming.body, secrets, incoming.now) {
         let detail = "the signature is missing or wrong, or the event is more than five minutes old";
         return Err(Fault::new(ErrorCode::InvalidSignature, detail));

@@ -307,7 +307,7 @@ pub struct BillingView {
     pub cancels_at: Option<String>,
     /// The smaller plan from the end of the period on.
     pub next_plan: Option<Tier>,
-    /// After a failed charge: when the limits of the free tier begin to hold, RFC 3339.
+    /// After a failed charge: when the limits of the free tier begin to hold, RFC 3339; `null` where an operator has set the tier.
     pub grace_ends_at: Option<String>,
     /// The next invoice, or with `?plan=` that of the change at this moment; `null` where there is none, or Stripe was not
     /// reached.
@@ -353,7 +353,7 @@ impl BillingView {
             period_ends_at: time(|state| Some(state.period_end)),
             cancels_at: time(|state| state.cancel_at),
             next_plan: live.and_then(|state| state.next_plan),
-            grace_ends_at: grace_ends.map(UnixMillis::rfc3339),
+            grace_ends_at: grace_ends.filter(|_| tier_by == TierBy::Billing).map(UnixMillis::rfc3339),
             next_invoice: None,
             payment_method: None,
             stripe_reached: false,

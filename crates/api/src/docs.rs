@@ -28,9 +28,9 @@ pub fn errors() -> String {
     )
 }
 
-/// The page `/docs/tiers`: the rows of the table of tiers.
+/// The page `/docs/tiers`: the rows of the table of tiers, and how one gets another; `are_sold`: by paying here.
 #[must_use]
-pub fn tiers() -> String {
+pub fn tiers(are_sold: bool) -> String {
     let rows = PLANS.iter().map(|plan| {
         let chains = match plan.chains {
             TierChains::All => "all".to_owned(),
@@ -44,10 +44,31 @@ pub fn tiers() -> String {
             plan.name, plan.price_usd, plan.limits.per_minute, plan.limits.per_hour
         )
     });
+    let how = match are_sold {
+        true => {
+            "An owner gets another tier in a session, or by a live key of the scope <code>manage</code>: \
+             <code>POST /v1/billing/checkout</code> with <code>{\"plan\":\"pro\"}</code> answers the <code>url</code> of the \
+             page on which it is paid. <code>POST /v1/billing/change</code> changes a plan that is paid, and \
+             <code>GET /v1/billing</code> shows it. <a href=\"/v1/openapi.json\">The API</a> describes all of them."
+        }
+        false => "Ask the operator for another tier.",
+    };
     format!(
         "{HEAD}<title>Tiers</title><h1>Tiers</h1><table><tr><th>tier<th>a month<th>verifications a month\
          <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC<th>webhooks{}</table>\
-         <p>Test mode is free of the monthly quota; ask the operator for another tier.",
+         <p>Test mode is free of the monthly quota.<p>{how}",
         rows.collect::<String>()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_of_tiers_says_how_one_gets_another() {
+        let (sold, given) = (tiers(true), tiers(false));
+        assert!(sold.contains("POST /v1/billing/checkout") && !sold.contains("sk the operator"));
+        assert!(!given.contains("billing") && given.contains("Ask the operator"));
+    }
 }

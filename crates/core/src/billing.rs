@@ -4,6 +4,7 @@
 pub mod answer;
 pub mod due;
 pub mod form;
+mod methods;
 pub mod notice;
 pub mod signature;
 pub mod state;

@@ -188,6 +188,7 @@ pub const SETTINGS: &[Setting] = &[
     billing::ROWS[1],
     billing::ROWS[2],
     billing::ROWS[3],
+    billing::ROWS[4],
 ];
 
 /// A setting that is missing or malformed. It never holds the value itself.

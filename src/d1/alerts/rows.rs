@@ -9,6 +9,7 @@ use x402_core::alert::{AlertRow, WaitingAlerts, alert_row};
 use x402_core::billing::notice::BillingNotice;
 use x402_core::error::Fault;
 use x402_core::event::EventKind;
+use x402_core::people::mail::NoticeOf;
 
 /// The kind of an alert.
 fn kind(text: &str) -> Option<&'static AlertRow> {
@@ -120,8 +121,8 @@ pub struct NoticeMail {
     pub address: String,
     /// The origin of its link.
     pub origin: String,
-    /// Whose notice it is; `None`: operators'.
-    pub tenant: Option<TenantId>,
+    /// Whose notice it is.
+    pub of: NoticeOf,
     /// The subject line.
     pub title: &'static str,
     /// A paragraph a line.
@@ -133,7 +134,13 @@ impl FromRow for NoticeMail {
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let (address, origin, tenant) = (row.get()?, row.get()?, tenant(row)?);
-        Ok(Self { address, origin, tenant, title: row.parse(title)?, text: row.get()? })
+        let (title, is_billing) = row.parse(|kind| Some((title(kind)?, BillingNotice::parse(kind).is_some())))?;
+        let of = match tenant {
+            None => NoticeOf::Operators,
+            Some(tenant) if is_billing => NoticeOf::Billing(tenant),
+            Some(tenant) => NoticeOf::Alert(tenant),
+        };
+        Ok(Self { address, origin, of, title, text: row.get()? })
     }
 }
 

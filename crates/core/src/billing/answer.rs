@@ -135,6 +135,14 @@ impl StripeError {
         self.code.as_deref() == Some("resource_missing")
     }
 
+    /// What of the API was asked for, without ids: `billing_portal/sessions`.
+    #[must_use]
+    pub fn resource(&self) -> String {
+        let is_name = |part: &&str| part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        let parts = self.path.trim_start_matches("/v1/").split('/');
+        parts.take_while(is_name).collect::<Vec<_>>().join("/")
+    }
+
     /// Path, kind, code and parameter, for the log. Stripe's sentence is not in it: it may repeat a value.
     #[must_use]
     pub fn words(&self) -> String {
@@ -227,6 +235,16 @@ pub struct StripeInvoice {
     /// The file.
     #[serde(default)]
     pub invoice_pdf: Option<String>,
+}
+
+/// The page on which the first open invoice of a list is paid.
+///
+/// # Errors
+/// `UPSTREAM_UNAVAILABLE` where the list is of another form.
+pub fn read_open_invoice(body: &[u8]) -> Result<Option<String>, Fault> {
+    let page: StripePage<StripeInvoice> = read(body, "invoices")?;
+    let open = page.data.into_iter().find(|invoice| invoice.status.as_deref() == Some("open"));
+    Ok(open.and_then(|invoice| invoice.hosted_invoice_url).filter(|url| url.starts_with("https://")))
 }
 
 #[derive(Deserialize)]
@@ -323,6 +341,27 @@ mod tests {
         .expect("a method");
         assert_eq!((other.last_four.as_deref(), other.expires), (Some("6789"), None));
         assert_eq!(read_subscription_card(&bytes(&json!({"default_payment_method": null}))), Ok(None));
+    }
+
+    #[test]
+    fn the_page_of_an_invoice_that_is_open_is_found() {
+        let invoice = |status: &str, url: Value| json!({"currency": "usd", "total": 1, "amount_due": 1, "created": 5, "status": status, "hosted_invoice_url": url});
+        let of = |all: Vec<Value>| read_open_invoice(&bytes(&json!({"data": all})));
+        let page = "https://invoice.stripe.com/i/1";
+        let all = vec![invoice("paid", json!("https://x.test")), invoice("open", json!(page))];
+        assert_eq!(of(all), Ok(Some(page.to_owned())));
+        for none in [vec![], vec![invoice("draft", json!(page))], vec![invoice("open", json!("javascript:1"))]] {
+            assert_eq!(of(none), Ok(None));
+        }
+        assert!(read_open_invoice(b"{}").is_err());
+    }
+
+    #[test]
+    fn what_was_asked_for_is_named_without_ids() {
+        let of = |path: &str| StripeError { path: path.to_owned(), ..StripeError::default() }.resource();
+        assert_eq!(of("/v1/billing_portal/sessions"), "billing_portal/sessions");
+        assert_eq!(of("/v1/customers/cus_NffrFeUfNV2Hib"), "customers");
+        assert_eq!(of("/v1/subscription_schedules/sub_sched_1Mr/release"), "subscription_schedules");
     }
 
     #[test]

@@ -57,6 +57,22 @@ pub fn next_due(state: Option<&BillingState>, past_due_since: Option<UnixMillis>
     }
 }
 
+/// The step to take now, or the next one later. Of several that are due, as after hours in which no job ran, the last is taken: the
+/// mails of the others would come with it, and say what is past.
+#[must_use]
+pub fn due_by(
+    state: Option<&BillingState>,
+    past_due_since: Option<UnixMillis>,
+    done: Option<&str>,
+    now: UnixMillis,
+) -> Option<Due> {
+    let mut step = next_due(state, past_due_since, done)?;
+    while let Some(later) = next_due(state, past_due_since, Some(&step.mark)).filter(|later| later.at <= now) {
+        step = later;
+    }
+    Some(step)
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::subscription::tests::{one, raw};
@@ -88,6 +104,24 @@ mod tests {
         // A trial that was made longer is announced again.
         let longer = BillingState { trial_end: Some(end.plus(DAY_MS)), ..state };
         assert!(next_due(Some(&longer), None, Some(&format!("trial {}", end.0))).is_some());
+    }
+
+    #[test]
+    fn of_steps_that_are_late_the_last_is_taken() {
+        let state = BillingState::from(&one(&raw("sub_1", "past_due", "pro")));
+        let failed = DueStep::PaymentFailed(START.plus(GRACE_MS));
+        let taken = |done: Option<&str>, days: u64| {
+            let due = due_by(Some(&state), Some(START), done, START.plus(days * DAY_MS)).expect("a step");
+            (due.step, due.at.since(START) / DAY_MS, due.mark.rsplit(' ').next().map(str::to_owned))
+        };
+        let number = |text: &str| Some(text.to_owned());
+        assert_eq!(taken(None, 0), (failed, 0, number("0")));
+        assert_eq!(taken(None, 4), (failed, 3, number("1")));
+        assert_eq!(taken(None, 6), (failed, 6, number("2")));
+        assert_eq!(taken(None, 9), (DueStep::GraceEnds, 7, number("3")), "no mail says that nothing has changed");
+        // What is still to come stays so.
+        assert_eq!(taken(Some(&format!("past_due {} 0", START.0)), 1), (failed, 3, number("1")));
+        assert_eq!(due_by(None, None, None, START), None);
     }
 
     #[test]

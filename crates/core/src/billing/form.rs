@@ -153,7 +153,9 @@ pub fn create_checkout(of: &Checkout<'_>) -> StripeCall {
     if of.tax {
         form.extend([("automatic_tax[enabled]", "true"), ("customer_update[address]", "auto")]);
     }
-    StripeCall::post("/v1/checkout/sessions", &form)
+    let mut call = StripeCall::post("/v1/checkout/sessions", &form);
+    call.form.extend(super::methods::cards_alone());
+    call
 }
 
 /// Lists the checkout sessions of a customer that can be paid.

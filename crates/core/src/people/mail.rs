@@ -136,14 +136,34 @@ pub fn linked_mail(account: &LinkedAccount<'_>, origin: &str) -> MailText {
     written(subject, &[&first, known, &unknown], Some(("Open your account", origin)))
 }
 
+/// Whose a notice is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeOf {
+    /// Operators'.
+    Operators,
+    /// An alert to a tenant, whose owners may want none.
+    Alert(TenantId),
+    /// About what a tenant pays: its owners get it, whatever they want of alerts.
+    Billing(TenantId),
+}
+
 /// The mail of a notice: a title, a paragraph for each line of its text, and for a tenant whose it is.
 #[must_use]
-pub fn alert_mail(title: &'static str, text: &str, tenant: Option<TenantId>, origin: &str) -> MailText {
-    let of = tenant.map(|tenant| {
-        format!("This is about the tenant {tenant}. Its owners get these mails, and can turn them off in its settings.")
-    });
-    let paragraphs: Vec<&str> = text.lines().chain(of.as_deref()).collect();
-    written(title, &paragraphs, tenant.and(Some(("Open your account", origin))).filter(|(_, url)| !url.is_empty()))
+pub fn alert_mail(title: &'static str, text: &str, of: NoticeOf, origin: &str) -> MailText {
+    let (last, link) = match of {
+        NoticeOf::Operators => (None, None),
+        NoticeOf::Alert(tenant) => {
+            let can = "Its owners get these mails, and can turn them off in its settings.";
+            (Some(format!("This is about the tenant {tenant}. {can}")), Some(("Open your account", origin)))
+        }
+        NoticeOf::Billing(tenant) => {
+            let why =
+                "All its owners get this mail, also where alerts by mail are turned off: it is about what is paid.";
+            (Some(format!("This is about the tenant {tenant}. {why}")), Some(("Open your account", origin)))
+        }
+    };
+    let paragraphs: Vec<&str> = text.lines().chain(last.as_deref()).collect();
+    written(title, &paragraphs, link.filter(|(_, url)| !url.is_empty()))
 }
 
 /// Paragraphs as a mail; the link comes after the first.
@@ -234,7 +254,7 @@ mod tests {
     #[test]
     fn the_mail_of_a_notice_has_its_lines_and_names_the_tenant() {
         let tenant = TenantId([1; 12]);
-        let mail = alert_mail("A title", "One.\n<two>", Some(tenant), "https://x.test");
+        let mail = alert_mail("A title", "One.\n<two>", NoticeOf::Alert(tenant), "https://x.test");
         assert_eq!(mail.subject, "A title");
         assert!(mail.html.contains("<p>&lt;two&gt;</p>"));
         for body in [&mail.text, &mail.html] {
@@ -243,9 +263,14 @@ mod tests {
             }
         }
         // Nobody has asked for a page of operators, and a developer's machine may have no address.
-        let mail = alert_mail("A title", "One.", None, "https://x.test");
+        let mail = alert_mail("A title", "One.", NoticeOf::Operators, "https://x.test");
         assert_eq!(mail.text, "One.\n\n");
-        assert!(!alert_mail("A title", "One.", Some(tenant), "").text.contains("Open"));
+        assert!(!alert_mail("A title", "One.", NoticeOf::Alert(tenant), "").text.contains("Open"));
+        // What is paid for cannot be turned off.
+        let mail = alert_mail("A title", "One.", NoticeOf::Billing(tenant), "https://x.test");
+        for body in [&mail.text, &mail.html] {
+            assert!(body.contains(&tenant.to_string()) && !body.contains("can turn them off"), "{body}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{Setting, Settings};
 
 const KEY: &str = "STRIPE_SECRET_KEY";
 const WEBHOOK: &str = "STRIPE_WEBHOOK_SECRET";
+const MODE: &str = "STRIPE_MODE";
 const TAX: &str = "STRIPE_TAX";
 const REFUND: &str = "BILLING_REFUND_DUPLICATES";
 
@@ -12,20 +13,29 @@ const fn row(name: &'static str, secret: bool, default: &'static str, meaning: &
 }
 
 /// The rows about billing.
-pub(super) const ROWS: [Setting; 4] = [
+pub(super) const ROWS: [Setting; 5] = [
     row(
         KEY,
         true,
         "none: nothing is sold, and the routes of billing answer 503 `MISCONFIGURED`",
-        "Stripe's secret key (`sk_…`), or a restricted one (`rk_…`) that may write customers, subscriptions, checkout and portal \
-         sessions and refunds, and read prices, invoices and events.",
+        "Stripe's secret key (`sk_…`), or a restricted one (`rk_…`) that may write checkout sessions, customers, invoices (to \
+         preview them), the customer portal, refunds, and subscriptions with their schedules, and read events, payments of \
+         invoices, payment methods, the portal's configurations, and prices. Where a permission is missing, `MISCONFIGURED` \
+         names what of Stripe's API it is for.",
     ),
     row(
         WEBHOOK,
         true,
-        "none: `/v1/webhooks/stripe` answers 503, and a change at Stripe is found by the nightly run alone",
+        "none: as without `STRIPE_SECRET_KEY`, since what is paid would be seen a day later",
         "The signing secret (`whsec_…`) of the webhook endpoint that `npm run stripe:setup` makes; two, with a comma between, \
          while one replaces another.",
+    ),
+    row(
+        MODE,
+        false,
+        "none: a key of either mode is taken",
+        "`live` or `test`: the mode that `STRIPE_SECRET_KEY` must be of; one of the other is as none. `wrangler.toml` has \
+         `live` for production, where a test key would sell plans to whoever knows Stripe's test cards.",
     ),
     row(TAX, false, "off", "`on`: Stripe computes taxes in checkouts (Stripe Tax must be set up in its dashboard)."),
     row(
@@ -40,10 +50,36 @@ pub(super) const ROWS: [Setting; 4] = [
 /// The most secrets of webhooks.
 const SECRETS_MAX: usize = 4;
 
+/// A mode of Stripe's: live, or the one in which nobody pays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StripeMode {
+    Live,
+    Test,
+}
+
+impl StripeMode {
+    const ALL: [Self; 2] = [Self::Live, Self::Test];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+
+    /// Whether a key is of it.
+    fn has(self, key: &str) -> bool {
+        key.split('_').nth(1) == Some(self.name())
+    }
+}
+
 /// The settings of billing.
 #[derive(Default)]
 pub(super) struct BillingSettings {
+    /// The key, unless it is of the other mode.
     pub(super) key: Option<String>,
+    /// The mode that the key should be of, and is not.
+    pub(super) mode_missed: Option<StripeMode>,
     pub(super) webhook_secrets: Vec<String>,
     pub(super) tax: bool,
     pub(super) refunds: bool,
@@ -68,6 +104,15 @@ impl BillingSettings {
         {
             wrong(WEBHOOK, "must be one to four signing secrets of Stripe (whsec_…), with commas between");
         }
+        let mode = get(MODE).and_then(|text| {
+            let found = StripeMode::ALL.into_iter().find(|mode| mode.name() == text);
+            if found.is_none() {
+                wrong(MODE, "must be `live` or `test`");
+            }
+            found
+        });
+        let mode_missed = mode.filter(|mode| key.as_deref().is_some_and(|key| !mode.has(key)));
+        let key = key.filter(|_| mode_missed.is_none());
         let mut switch = |name: &str, default| match get(name).as_deref() {
             None => default,
             Some("on") => true,
@@ -77,11 +122,27 @@ impl BillingSettings {
                 default
             }
         };
-        Self { key, webhook_secrets: secrets, tax: switch(TAX, false), refunds: switch(REFUND, true) }
+        Self { key, mode_missed, webhook_secrets: secrets, tax: switch(TAX, false), refunds: switch(REFUND, true) }
     }
 }
 
 impl Settings {
+    /// What keeps plans from being sold; `None`: nothing. What was sold before is looked after as long as there is a key.
+    #[must_use]
+    pub fn billing_gap(&self) -> Option<String> {
+        let BillingSettings { key, mode_missed, webhook_secrets, .. } = &self.billing;
+        let mode = mode_missed.map(|mode| format!("{KEY} is not of the {} mode, which {MODE} wants", mode.name()));
+        let absent = [(KEY, key.is_none() && mode.is_none()), (WEBHOOK, webhook_secrets.is_empty())];
+        let names: Vec<&str> = absent.into_iter().filter(|(_, is_absent)| *is_absent).map(|(name, _)| name).collect();
+        let missing = match names.as_slice() {
+            [] => None,
+            [one] => Some(format!("the setting {one} is missing")),
+            all => Some(format!("the settings {} are missing", all.join(" and "))),
+        };
+        let all: Vec<String> = [mode, missing].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join(", and "))
+    }
+
     /// Stripe's secret key; `None`: nothing is sold.
     #[must_use]
     pub fn stripe_key(&self) -> Option<&str> {
@@ -131,5 +192,38 @@ mod tests {
         }
         check(&[(WEBHOOK, "secret")], &[WEBHOOK]);
         check(&[(TAX, "yes"), (REFUND, "no")], &[TAX, REFUND]);
+        check(&[(MODE, "production")], &[MODE]);
+    }
+
+    #[track_caller]
+    fn gap(pairs: &[(&str, &str)]) -> Option<String> {
+        let peppers = "01".repeat(32);
+        let needed = [("ADMIN_KEY", "a key of thirty-two characters, or more"), ("KEY_PEPPERS", peppers.as_str())];
+        let get = |name: &str| {
+            let mut all = needed.iter().chain(pairs);
+            all.find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned())
+        };
+        Settings::read(get).ok().expect("settings").billing_gap()
+    }
+
+    #[test]
+    fn what_is_missing_is_named_at_once() {
+        let (key, secret) = ((KEY, "sk_test_1"), (WEBHOOK, "whsec_a"));
+        assert_eq!(gap(&[key, secret]), None);
+        assert_eq!(gap(&[]).as_deref(), Some("the settings STRIPE_SECRET_KEY and STRIPE_WEBHOOK_SECRET are missing"));
+        assert_eq!(gap(&[key]).as_deref(), Some("the setting STRIPE_WEBHOOK_SECRET is missing"));
+        assert_eq!(gap(&[secret]).as_deref(), Some("the setting STRIPE_SECRET_KEY is missing"));
+    }
+
+    #[test]
+    fn a_key_of_the_other_mode_is_as_none() {
+        let key = |mode: &str, key: &str| check(&[(MODE, mode), (KEY, key)], &[]).key;
+        assert!(key("live", "sk_live_1").is_some() && key("test", "rk_test_1").is_some());
+        assert!(key("live", "sk_test_1").is_none() && key("test", "rk_live_1").is_none());
+        let text = gap(&[(MODE, "live"), (KEY, "rk_test_live_1")]).expect("a gap");
+        let wanted = "STRIPE_SECRET_KEY is not of the live mode, which STRIPE_MODE wants, and the setting \
+            STRIPE_WEBHOOK_SECRET is missing";
+        assert_eq!(text, wanted);
+        assert!(gap(&[(MODE, "live"), (KEY, "sk_live_1"), (WEBHOOK, "whsec_a")]).is_none());
     }
 }
