@@ -6,6 +6,23 @@ import { parseArgs } from "node:util";
 import { Refused, address } from "./lib/stripe.mjs";
 
 const ATTEMPTS = 4;
+const USAGE = `npm run billing:check -- --url https://pay.example
+
+Has the Worker compare every tenant that pays with Stripe, and bring in line what differs. It prints what differed.
+
+  --url   where the service is; PUBLIC_URL otherwise
+
+ADMIN_KEY holds the operators' key. The exit code is 0 where nothing differed, 1 where something did, 2 where not all could be
+compared.`;
+
+/** The JSON of a text; `undefined` where it is none. */
+function read(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
 
 /** One part of the check. What fails for the moment is asked again. */
 async function part(url, key, cursor) {
@@ -18,9 +35,11 @@ async function part(url, key, cursor) {
         body: JSON.stringify(cursor ? { cursor } : {}),
         signal: AbortSignal.timeout(300_000),
       });
-      const body = await response.json();
-      if (response.status === 200) return body;
-      failure = `${body.error_code}: ${body.detail}`;
+      const body = read(await response.text());
+      if (response.status === 200 && Array.isArray(body?.differences)) return body;
+      failure = body?.error_code
+        ? `${body.error_code}: ${body.detail}`
+        : `${url.href} answers ${response.status}, and not as the service does: is it there?`;
       if (response.status < 500) throw new Refused(failure);
     } catch (error) {
       if (error instanceof Refused) throw error;
@@ -32,7 +51,11 @@ async function part(url, key, cursor) {
 }
 
 try {
-  const { values } = parseArgs({ options: { url: { type: "string" } } });
+  const { values } = parseArgs({ options: { url: { type: "string" }, help: { type: "boolean", short: "h" } } });
+  if (values.help) {
+    console.log(USAGE);
+    process.exit();
+  }
   const { ADMIN_KEY: key, PUBLIC_URL } = process.env;
   const where = values.url ?? PUBLIC_URL;
   if (!where) throw new Refused("where is the service? npm run billing:check -- --url https://…");

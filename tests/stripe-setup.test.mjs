@@ -42,6 +42,7 @@ async function run({ pricing = PRICING, url = URL_OF_SERVICE, isTried = false } 
 
 const all = (path, params = {}) => stripe.every(path, params);
 const priceOf = (tier) => stripe.do("GET", "/v1/prices", { lookup_keys: [`x402_edge_${tier}_monthly`] }).data[0];
+const configurationOf = (use) => all("/v1/billing_portal/configurations").find(({ metadata }) => metadata.x402_edge === use);
 /** Requests that change something, since the last question. */
 const changes = () => stripe.asked.splice(0).filter(({ method }) => method !== "GET");
 
@@ -64,9 +65,15 @@ test("a first run makes everything, a second finds it", async () => {
     ]),
   );
   assert.deepEqual(features, {
-    portal: ["invoice_history", "payment_method_update", "subscription_cancel"],
+    portal: ["customer_update", "invoice_history", "payment_method_update", "subscription_cancel"],
     confirm: ["payment_method_update", "subscription_update"],
   });
+  const [confirm, portal] = ["confirm", "portal"].map(configurationOf);
+  assert.deepEqual(portal.features.customer_update.allowed_updates, ["email", "name", "address", "tax_id"]);
+  // Who changes the plan on that page all the same gets nothing back for a smaller one.
+  assert.deepEqual(confirm.features.subscription_update.schedule_at_period_end, { conditions: [{ type: "decreasing_item_amount" }] });
+  // What the API does not set is told.
+  for (const told of [/Customer emails/, /mark the subscription as unpaid/, /in test mode nobody pays/]) assert.match(first.text, told);
   changes();
   const second = await run();
   assert.deepEqual([second.counts, changes()], [[0, 0, 7], []], second.text);
@@ -114,6 +121,31 @@ test("what somebody has changed by hand is set again", async () => {
   assert.deepEqual((await run()).counts, [0, 0, 7]);
 });
 
+test("configurations of the portal that a run before has made are brought up to date", async () => {
+  await run();
+  const off = { customer_update: { enabled: false, allowed_updates: [] } };
+  stripe.do("POST", `/v1/billing_portal/configurations/${configurationOf("portal").id}`, { features: off });
+  const update = { enabled: true, schedule_at_period_end: { conditions: [] } };
+  stripe.do("POST", `/v1/billing_portal/configurations/${configurationOf("confirm").id}`, { features: { subscription_update: update } });
+  assert.deepEqual((await run()).counts, [0, 2, 5]);
+  assert.equal(configurationOf("portal").features.customer_update.enabled, true);
+  // In whatever order Stripe has them.
+  const turned = { enabled: true, allowed_updates: ["tax_id", "address", "name", "email"] };
+  stripe.do("POST", `/v1/billing_portal/configurations/${configurationOf("portal").id}`, { features: { customer_update: turned } });
+  assert.deepEqual((await run()).counts, [0, 0, 7]);
+});
+
+test("an endpoint of the address that the service had before is named, and left alone", async () => {
+  await run({ url: "https://old.example" });
+  const [old] = stripe.endpoints;
+  const { counts, text } = await run();
+  assert.deepEqual(counts, [1, 0, 6], text);
+  assert.match(text, new RegExp(`^note: webhook endpoint https://old\\.example/v1/webhooks/stripe ${old.id} .*Disable it`, "m"));
+  assert.equal(stripe.endpoints.find(({ id }) => id === old.id).status, "enabled");
+  stripe.do("POST", `/v1/webhook_endpoints/${old.id}`, { disabled: true });
+  assert.ok(!(await run()).text.includes("old.example"));
+});
+
 test("an endpoint of another version is replaced, one of another address is left alone", async () => {
   const old = stripe.do("POST", "/v1/webhook_endpoints", { url: HOOK, enabled_events: ["*"], api_version: "2026-08-26.dahlia" });
   const other = stripe.do("POST", "/v1/webhook_endpoints", { url: "https://other.example/hook", enabled_events: ["*"] });
@@ -157,6 +189,8 @@ test("the script takes the tiers of the reference, and refuses what it cannot do
     const { code, out } = await script(args, env);
     assert.deepEqual([code, expected.test(out), out.includes(live), out.includes("    at ")], [1, true, false, false], out);
   }
+  const help = await script(["--help"], { STRIPE_SECRET_KEY: "" });
+  assert.deepEqual([help.code, /--dry-run/.test(help.out)], [0, true], help.out);
   assert.deepEqual(stripe.asked, []);
   const { code, out } = await script(["--test"], { PUBLIC_URL: URL_OF_SERVICE });
   assert.equal(code, 0, out);

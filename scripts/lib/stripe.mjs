@@ -30,6 +30,9 @@ export const EVENTS = [
   "subscription_schedule.updated",
 ];
 
+/** What marks the webhook endpoints that were made here. */
+const MARK = "webhooks";
+
 /** What no further try would mend; its message is for the operator. */
 export class Refused extends Error {}
 
@@ -93,9 +96,12 @@ async function every(ask, path, params = {}) {
   return found;
 }
 
-/** Whether an object has all that another says. */
+/** Whether an object has all that another says; of lists, whether they have the same in any order. */
 function holds(object, wanted) {
   if (typeof wanted !== "object" || wanted === null) return object === wanted;
+  if (Array.isArray(wanted)) {
+    return object?.length === wanted.length && wanted.every((one) => object.some((other) => holds(other, one)));
+  }
   return Object.entries(wanted).every(([name, one]) => holds(object?.[name], one));
 }
 
@@ -169,10 +175,12 @@ function cents(usd) {
   return amount;
 }
 
-/** What the portal may do: `portal` for a person who looks after their billing; `confirm` only for the page on which a
- * change is confirmed that the Worker has begun, which Stripe refuses where changes are not enabled. */
+/** What the portal may do: `portal` for a person who looks after their billing, and what stands on their invoices; `confirm` only
+ * for the page on which a change is confirmed that the Worker has begun, which Stripe refuses where changes are not enabled.
+ * Somebody who changes the plan there all the same has no money back for a smaller one: it waits for the end of the period. */
 const portals = (owned) => ({
   portal: {
+    customer_update: { enabled: true, allowed_updates: ["email", "name", "address", "tax_id"] },
     payment_method_update: { enabled: true },
     invoice_history: { enabled: true },
     subscription_cancel: { enabled: true, mode: "at_period_end" },
@@ -186,6 +194,7 @@ const portals = (owned) => ({
       enabled: true,
       default_allowed_updates: ["price"],
       proration_behavior: "always_invoice",
+      schedule_at_period_end: { conditions: [{ type: "decreasing_item_amount" }] },
       products: owned.map(({ product: one, price: its }) => ({ product: one.id, prices: [its.id] })),
     },
   },
@@ -206,12 +215,13 @@ async function portal(ask, owned, { make, change, found }) {
 /** The webhook endpoint. Its version is for ever: one of another is replaced. */
 async function endpoint(ask, url, { make, change, found }, say) {
   const path = "/v1/webhook_endpoints";
-  const all = (await every(ask, path)).filter((one) => one.url === url);
+  const everywhere = await every(ask, path);
+  const all = everywhere.filter((one) => one.url === url);
   const own = all.filter(({ api_version: version }) => version === VERSION);
   const kept = own.find(({ status }) => status === "enabled") ?? own[0];
   const what = `webhook endpoint ${url}`;
   if (!kept) {
-    const made = await make(what, path, { url, api_version: VERSION, enabled_events: EVENTS, metadata: { x402_edge: "webhooks" } });
+    const made = await make(what, path, { url, api_version: VERSION, enabled_events: EVENTS, metadata: { x402_edge: MARK } });
     if (made.secret) {
       say(`         its secret, which Stripe shows only now: ${made.secret}`);
       say("         `npx wrangler secret put STRIPE_WEBHOOK_SECRET --env …` takes it; until then its events are refused and sent again");
@@ -229,7 +239,20 @@ async function endpoint(ask, url, { make, change, found }, say) {
     const why = version === VERSION ? "there is another" : `its version, ${version ?? "the account's own"}, cannot be changed`;
     await change(`${what} ${id}: disabled, since ${why}`, `${path}/${id}`, { disabled: true });
   }
+  // That of a service which has moved: only its operator knows whether there is still one.
+  const others = everywhere.filter((one) => one.url !== url && one.metadata?.x402_edge === MARK && one.status === "enabled");
+  for (const { id, url: other } of others) {
+    say(`note: webhook endpoint ${other} ${id} is of another address, and gets every event too. Disable it if nothing is there any more`);
+  }
 }
+
+/** What is chosen in the dashboard alone. */
+const DASHBOARD = [
+  "note: what the API cannot set is chosen in Stripe's dashboard, for each mode:",
+  "      Settings, Business, Customer emails: mails about successful payments and refunds, without which nobody gets receipts",
+  "      Settings, Billing, Subscriptions and emails: mails about finalized invoices; and if all retries of a charge fail,",
+  "      'mark the subscription as unpaid', with which a plan comes back when its invoice is paid",
+];
 
 /**
  * Makes what is missing and changes what differs.
@@ -249,4 +272,6 @@ export async function setUpStripe({ api, key, url, pricing, isTried = false, say
   }
   await portal(ask, owned, doing);
   await endpoint(ask, hook, doing, say);
+  for (const line of DASHBOARD) say(line);
+  if (mode(key) === "test") say("note: in test mode nobody pays. Production wants another run, with a live key: sk_live_…");
 }

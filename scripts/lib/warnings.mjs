@@ -9,12 +9,38 @@ const LIMIT_MS = 20_000;
  * The warnings about an environment.
  * @param {Record<string, unknown>} vars its variables in wrangler.toml
  * @param {string[]} [secrets] the names of its secrets; `undefined` where they are not known
+ * @param {string} [name] that of the environment
  */
-export function warnings(vars, secrets) {
+export function warnings(vars, secrets, name) {
   const has = (name) => Boolean(vars[name]) || Boolean(secrets?.includes(name));
-  if (!has("MAIL_BACKEND") || vars.MAIL_BACKEND === "mailbox" || has("TURNSTILE_SECRET")) return [];
   const known = secrets ? "is not set" : "is not in wrangler.toml, and whether it is a secret is not known";
+  return [...mails({ vars, has, known }), ...billing({ vars, has, known, name })];
+}
+
+function mails({ vars, has, known }) {
+  if (!has("MAIL_BACKEND") || vars.MAIL_BACKEND === "mailbox" || has("TURNSTILE_SECRET")) return [];
   return [`mails are sent, and TURNSTILE_SECRET ${known}: without it programs can ask for mails to any address (docs/sign-in.md)`];
+}
+
+/** The settings of Stripe: both or none, and in production those of the mode in which somebody pays. What a secret holds, nobody
+ * is told: the Worker itself holds it against STRIPE_MODE. */
+function billing({ vars, has, known, name }) {
+  const [key, webhook, wanted] = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", String(vars.STRIPE_MODE ?? "")];
+  const found = [];
+  for (const [one, other] of [
+    [key, webhook],
+    [webhook, key],
+  ]) {
+    if (has(one) && !has(other)) found.push(`${one} is set, and ${other} ${known}: no plan is sold without both (docs/billing.md)`);
+  }
+  const [, mode] = /^[rs]k_(test|live)_/.exec(String(vars[key] ?? "")) ?? [];
+  if (vars[key] || vars[webhook]) found.push("secrets of Stripe's stand in wrangler.toml: `npx wrangler secret put` keeps them out of it");
+  if (mode && wanted && mode !== wanted) found.push(`${key} is a ${mode} key, and STRIPE_MODE is ${wanted}: no plan is sold`);
+  if (name === "production" && has(key) && wanted !== "live") {
+    const why = mode === "test" ? `${key} is a test key` : `STRIPE_MODE is not "live", and ${key} may be a test key`;
+    found.push(`${why}: whoever knows Stripe's test cards has any plan for nothing (docs/billing.md)`);
+  }
+  return found;
 }
 
 /** The names of an environment's secrets at Cloudflare; `undefined` where wrangler cannot list them. */
@@ -45,5 +71,5 @@ export async function warn(name, { asks = true } = {}) {
   const { unstable_readConfig: read } = await import("wrangler");
   const { vars } = read({ config: join(ROOT, "wrangler.toml"), env: name }, { hideWarnings: true });
   const secrets = asks ? await secretsOf(name) : undefined;
-  for (const warning of warnings(vars, secrets)) say(`warning: ${name}: ${warning}`);
+  for (const warning of warnings(vars, secrets, name)) say(`warning: ${name}: ${warning}`);
 }

@@ -23,11 +23,11 @@ export async function startBilled({ vars = {}, stripe: more = {}, state = undefi
     worker: await startWorker(options),
     stripe,
     prices,
-    /** Moves both clocks. */
+    /** Moves both clocks, the Worker's first: what it still does in between must not read what comes later as of now. */
     async advance(ms) {
       ahead += ms;
-      stripe.advance(ms);
       await billed.worker.advance(ms);
+      stripe.advance(ms);
     },
     /** Starts the Worker anew on what it has stored. */
     async again() {

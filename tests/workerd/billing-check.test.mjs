@@ -1,6 +1,7 @@
 // The books: every tenant that pays is compared with Stripe on an operator's demand, by the route and by `npm run billing:check`.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { payer, refusal, startBilled } from "./billed.mjs";
@@ -14,8 +15,8 @@ before(async () => {
 after(() => billed?.stop());
 
 /** Runs the command; its exit code and what it prints. */
-async function run({ url = billed.worker.url, key = ADMIN_KEY } = {}) {
-  const child = spawn(process.execPath, [join(ROOT, "scripts", "billing-check.mjs"), "--url", url], {
+async function run({ url = billed.worker.url, key = ADMIN_KEY, more = /** @type {string[]} */ ([]) } = {}) {
+  const child = spawn(process.execPath, [join(ROOT, "scripts", "billing-check.mjs"), "--url", url, ...more], {
     env: { ...process.env, ADMIN_KEY: key, PUBLIC_URL: "" },
   });
   let text = "";
@@ -118,6 +119,16 @@ test("the check is an operator's alone, and says what it cannot do", async () =>
   assert.match((await run({ key: "x".repeat(40) })).text, /INVALID_ADMIN_KEY|ADMIN/);
   const nowhere = await run({ url: "ftp://pay.example" });
   assert.deepEqual([nowhere.code, /--url/.test(nowhere.text)], [2, true]);
+  // Something else that answers.
+  const other = createServer((_, response) => response.writeHead(404, { "content-type": "text/html" }).end("<html>no</html>"));
+  await new Promise((resolve) => other.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const { port } = /** @type {import("node:net").AddressInfo} */ (other.address());
+  const strange = await run({ url: `http://127.0.0.1:${port}` });
+  other.close();
+  assert.equal(strange.code, 2);
+  assert.deepEqual(strange.lines, [`http://127.0.0.1:${port}/ answers 404, and not as the service does: is it there?`]);
+  const help = await run({ more: ["--help"], key: "" });
+  assert.deepEqual([help.code, /ADMIN_KEY/.test(help.text)], [0, true], help.text);
   const owner = await payer(billed);
   const byKey = await worker.call("POST", "/v1/admin/billing/check", { key: owner.key, body: {} });
   assert.ok([401, 403].includes(byKey.status), byKey.text);

@@ -98,8 +98,9 @@ test("a year of a customer's life", async () => {
   );
   await pass(2 * HOUR);
   await pass(HOUR);
-  const [ending] = await ann.mails("Your trial ends in three days", 1);
-  assert.ok(ending.text.includes((await ann.read()).trial_ends_at.slice(0, 10)), ending.text);
+  const [ending] = await ann.mails("Your trial ends soon", 1);
+  const { trial_ends_at: trialEnds } = await ann.read();
+  assert.ok(ending.text.includes(`${trialEnds.slice(0, 10)}, ${trialEnds.slice(11, 16)} UTC`), ending.text);
   await ann.sells("pro");
 
   // The first charge.

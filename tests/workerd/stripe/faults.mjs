@@ -3,9 +3,10 @@ import { setTimeout as wait } from "node:timers/promises";
 
 /** A fault: what it meets, how often, and what happens. `error` answers 500 without doing anything, which Stripe keeps for the
  * key; `failed` does it and answers 500; `limited` answers 429; `lost` does it and breaks the answer off; `hangs` does nothing
- * and does not answer for `ms`, `late` does it and answers after `ms`; `refused` does not connect. Miniflare shows a Worker an
+ * and does not answer for `ms`, `late` does it and answers after `ms`; `refused` does not connect; `forbidden` answers 403, as to
+ * a restricted key without a permission. Miniflare shows a Worker an
  * answer that breaks off as a body that is cut short, and what fails to connect as a 500 of plain text.
- * @typedef {"error" | "failed" | "limited" | "lost" | "hangs" | "late" | "refused"} FaultKind
+ * @typedef {"error" | "failed" | "limited" | "lost" | "hangs" | "late" | "refused" | "forbidden"} FaultKind
  * @typedef {{ kind: FaultKind, method?: string, path?: string | RegExp, times?: number, skip?: number, ms?: number }} Fault */
 
 /** A connection that breaks. */
@@ -18,6 +19,14 @@ const LIMITED = {
     code: "rate_limit",
     doc_url: "https://stripe.com/docs/error-codes/rate-limit",
     message: "Request rate limit exceeded. Learn more about rate limits here https://stripe.com/docs/rate-limits.",
+  },
+};
+
+const FORBIDDEN = {
+  error: {
+    type: "invalid_request_error",
+    message:
+      "The provided key 'rk_test_*********1234' does not have the required permissions for this endpoint on account 'acct_1'. Having the 'rak_read' permission would allow this request to continue.",
   },
 };
 
@@ -57,6 +66,8 @@ export function faults() {
         case "failed":
           await act();
           return keep(error);
+        case "forbidden":
+          return { status: 403, headers: {}, body: FORBIDDEN };
         case "limited":
           return { status: 429, headers: { "retry-after": "1", "stripe-rate-limited-reason": "global-rate" }, body: LIMITED };
         case "lost":
