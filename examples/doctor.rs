@@ -25,7 +25,8 @@ fn main() -> ExitCode {
             if is_sent && settings.turnstile().is_none() {
                 println!("warning: mails are sent, and TURNSTILE_SECRET is not set (docs/sign-in.md)");
             }
-            let is_set = |name: &str| values.get(name).is_some_and(|text| !text.is_empty()) || std::env::var(name).is_ok();
+            let is_set =
+                |name: &str| values.get(name).is_some_and(|text| !text.is_empty()) || std::env::var(name).is_ok();
             let is_begun = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET"].into_iter().any(is_set);
             if let Some(gap) = settings.billing_gap().filter(|_| is_begun) {
                 println!("warning: no plan is sold: {gap} (docs/billing.md)");

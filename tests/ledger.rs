@@ -868,7 +868,7 @@ fn a_key_sees_chains_itself_and_the_pages() {
     for code in ErrorCode::ALL {
         assert!(docs::errors().contains(&format!("id=\"{code}\"")));
     }
-    assert!(docs::tiers().contains("enterprise"));
+    assert!(docs::tiers(true).contains("enterprise"));
 }
 
 #[test]

@@ -203,7 +203,7 @@ mod tests {
             let mut all = needed.iter().chain(pairs);
             all.find(|(each, _)| *each == name).map(|(_, value)| (*value).to_owned())
         };
-        Settings::read(get).ok().expect("settings").billing_gap()
+        Settings::read(get).expect("settings").billing_gap()
     }
 
     #[test]
