@@ -149,7 +149,7 @@ mod tests {
     fn failed(hours: &[u64]) -> EndpointBreaker {
         let mut breaker = EndpointBreaker::default();
         for hour in hours {
-            breaker.note_failure(URL, NOW.plus(hour * DAY_MS / 24));
+            breaker.note_failure(URL, NOW.plus(hour.saturating_mul(3_600_000)));
         }
         breaker
     }
