@@ -79,6 +79,7 @@ kinds! {
     CourierFailed Error "a message to a courier failed" "A webhook endpoint's object did not carry a message out.";
     CourierAlarmFailed Error "an alarm of a courier failed" "Webhooks of one endpoint wait; it comes back.";
     MessageUnread Error "a message to a webhook endpoint cannot be read" "It is exhausted without an attempt: those behind it go on.";
+    SecretLost Error "the secret of a webhook endpoint cannot be opened" "Its messages wait until its owner replaces it, or its pepper is back.";
     CouriersBehind Error "couriers took no events" "Webhooks of one tenant wait in its ledger; they are sent again.";
     WebhookUnread Error "an event that waits for a courier cannot be read" "It is left out: those behind it go on.";
     WebhooksDropped Error "events for a courier were dropped" "More waits for one webhook endpoint than a ledger keeps.";

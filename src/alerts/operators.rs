@@ -5,6 +5,7 @@ use super::{mails_to, queue};
 use crate::app;
 use crate::app::App;
 use crate::d1::alerts::{self, CheckChanges, NewNotice};
+use crate::d1::endpoints::rows::LostSecrets;
 use crate::rpc::{registry, signer_balance, trace};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{d1, isolate};
@@ -37,7 +38,7 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let db = app.db()?;
     let before = alerts::checks_changed(&db).await?;
     let kept = alerts::operator_alerts(&db).await?;
-    let mut checks = vec![error_rate(&db, now).await, sanctions(now)];
+    let mut checks = vec![error_rate(&db, now).await, sanctions(now), lost_secrets(&db).await];
     checks.extend(unknown_prices(&db, &kept).await);
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
@@ -152,6 +153,22 @@ async fn error_rate(db: &D1Database, now: UnixMillis) -> Check {
         }
     };
     whole(OperatorAlert::ErrorRate, finding)
+}
+
+/// Endpoints of whose secrets their objects have found that no pepper opens them.
+async fn lost_secrets(db: &D1Database) -> Check {
+    let finding = match d1::endpoints::lost_secrets(db).await {
+        Ok(LostSecrets { count, first: Some(first) }) => {
+            let rule = "webhook endpoints whose secret no pepper of KEY_PEPPERS opens";
+            Finding::Wrong(format!("{rule}: {count}, among them {first}"))
+        }
+        Ok(LostSecrets { first: None, .. }) => Finding::Well,
+        Err(fault) => {
+            event(TelemetryKind::AlertFailed, &[TelemetryField::Cause(&fault)]);
+            Finding::Unknown
+        }
+    };
+    whole(OperatorAlert::SecretsLost, finding)
 }
 
 fn sanctions(now: UnixMillis) -> Check {

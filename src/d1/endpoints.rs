@@ -10,7 +10,7 @@ use super::keys::touch_statement;
 use super::{BoundValue, all, result_of, statement};
 use crate::app::{App, now};
 use crate::webcrypto;
-use rows::EndpointRow;
+use rows::{EndpointRow, LostSecrets};
 use worker::D1Database;
 use x402_api::webhook_endpoints::{EndpointChange, NewEndpoint};
 use x402_chain::id::{EndpointId, TenantId};
@@ -44,8 +44,11 @@ pub(crate) struct EndpointTarget {
     /// Where messages are sent to.
     pub(crate) url: String,
     pub(crate) status: EndpointStatus,
-    /// The secrets that sign: the present one, then, for a day after a rotation, the one before it.
+    /// The secrets that sign: the present one, then, for a day after a rotation, the one before it. None where no pepper opens the
+    /// present one.
     pub(crate) secrets: Vec<WebhookSecret>,
+    /// Whether it is noted that no pepper opens the secret.
+    pub(crate) is_secret_lost: bool,
     /// Whether the tenant is served, and its tier includes webhooks.
     pub(crate) may_deliver: bool,
 }
@@ -53,7 +56,7 @@ pub(crate) struct EndpointTarget {
 /// What a message to an endpoint is sent by at this moment; `None` where there is no such endpoint.
 ///
 /// # Errors
-/// Where the directory fails; `INTERNAL` where no pepper opens a secret.
+/// Where the directory fails.
 pub(crate) async fn read_target(app: &App, id: EndpointId) -> Result<Option<EndpointTarget>, Fault> {
     let text = id.to_string();
     let rows = all(&app.db()?, sql::ENDPOINT_TARGET, &[BoundValue::Text(&text)]).await?;
@@ -63,11 +66,16 @@ pub(crate) async fn read_target(app: &App, id: EndpointId) -> Result<Option<Endp
     let mut secrets = Vec::with_capacity(2);
     for sealed in [Some(row.secret_sealed), previous].into_iter().flatten() {
         let opened = webcrypto::open(app.settings.peppers(), secret_row(&text), &sealed).await;
-        let secret = opened.and_then(|secret| WebhookSecret::parse(&secret));
-        secrets.push(secret.ok_or_else(|| Fault::internal(format!("no pepper opens a secret of {text}")))?);
+        match opened.and_then(|secret| WebhookSecret::parse(&secret)) {
+            Some(secret) => secrets.push(secret),
+            // The one before it alone is what the receiver may have replaced by now.
+            None if secrets.is_empty() => break,
+            None => {}
+        }
     }
     let (tenant, environment, url, status) = (row.tenant, row.environment, row.url, row.status);
-    Ok(Some(EndpointTarget { tenant, environment, url, status, secrets, may_deliver }))
+    let is_secret_lost = row.secret_lost.is_some();
+    Ok(Some(EndpointTarget { tenant, environment, url, status, secrets, is_secret_lost, may_deliver }))
 }
 
 /// A tenant's endpoints, the newest first.
@@ -132,6 +140,24 @@ pub(crate) async fn change_endpoint(
     change(db, (sql::ENDPOINT_PATCH, &bind), made, vec![touch_statement(db, made)?]).await
 }
 
+/// Notes since when no pepper opens the secret of an endpoint, or that one does.
+pub(crate) async fn note_secret_lost(db: &D1Database, id: EndpointId, since: Option<UnixMillis>) -> Result<(), Fault> {
+    let since = since.map_or(BoundValue::Maybe(None), BoundValue::Ms);
+    result_of(statement(db, sql::SECRET_LOST, &[since, BoundValue::Text(&id.to_string())])?).await.map(|_| ())
+}
+
+/// How many endpoints have a secret that no pepper opens, and one of them.
+pub(crate) async fn lost_secrets(db: &D1Database) -> Result<LostSecrets, Fault> {
+    let rows = all(db, sql::SECRETS_LOST, &[]).await?;
+    Ok(rows.into_iter().next().unwrap_or_default())
+}
+
+/// Whether an endpoint has this secret, sealed.
+async fn has_secret(db: &D1Database, id: &str, sealed: &str) -> Result<bool, Fault> {
+    let rows = all(db, sql::ENDPOINT_TARGET, &[BoundValue::Text(id)]).await?;
+    Ok(rows.iter().any(|row| row.secret_sealed == sealed))
+}
+
 /// Gives an endpoint a new secret; the present one signs for a day more. `false` where there is no such endpoint.
 pub(crate) async fn rotate_secret(db: &D1Database, id: EndpointId, sealed: &str, made: &Change) -> Result<bool, Fault> {
     let (id, tenant) = (id.to_string(), made.tenant.to_string());
@@ -142,7 +168,18 @@ pub(crate) async fn rotate_secret(db: &D1Database, id: EndpointId, sealed: &str,
         BoundValue::Text(&tenant),
         BoundValue::Text(&id),
     ];
-    change(db, (sql::ENDPOINT_ROTATE, &bind), made, Vec::new()).await
+    match change(db, (sql::ENDPOINT_ROTATE, &bind), made, Vec::new()).await {
+        // It may have been done, and its answer lost. Whoever repeats it would end the secret that is in use, for one that nobody
+        // has ever seen.
+        Err(fault) => {
+            if has_secret(db, &id, sealed).await.unwrap_or_default() {
+                Ok(true)
+            } else {
+                Err(fault)
+            }
+        }
+        done @ Ok(_) => done,
+    }
 }
 
 /// Removes an endpoint, and raises the tenant's version; `false` where there is none.

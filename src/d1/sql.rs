@@ -172,11 +172,12 @@ statements! {
         WHERE tenant_id = ?1 AND environment = ?2 AND revoked_ms IS NULL AND (expires_ms IS NULL OR expires_ms > ?3)
         LIMIT 1000";
     /// Binds tenant and environment; returns the endpoints, those that are disabled too.
-    ENDPOINTS_OF_TENANT: WebhookSubscription = "SELECT id, events, disabled_ms, active_ms FROM webhook_endpoints
-        WHERE tenant_id = ? AND environment = ? LIMIT 100";
-    /// Binds a reason, now and an id; returns a row unless the endpoint is disabled or gone.
-    ENDPOINT_DISABLE: Present = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = ?, updated_ms = ?
-        WHERE id = ? AND status <> 'disabled' RETURNING 1 AS present";
+    ENDPOINTS_OF_TENANT: WebhookSubscription = "SELECT id, events, disabled_ms, active_ms,
+        earlier_disabled_ms, earlier_active_ms FROM webhook_endpoints WHERE tenant_id = ? AND environment = ? LIMIT 100";
+    /// Binds a reason, now, an id, and the URL that has failed, or null where it is not known; returns a row unless the endpoint is
+    /// disabled or gone, or has another URL.
+    ENDPOINT_DISABLE: Present = "UPDATE webhook_endpoints SET status = 'disabled', disabled_reason = ?1, updated_ms = ?2
+        WHERE id = ?3 AND status <> 'disabled' AND (?4 IS NULL OR url = ?4) RETURNING 1 AS present";
     /// Binds now, tenant, id; returns a row if the key was not revoked.
     KEY_REVOKE: Present = "UPDATE api_keys SET revoked_ms = ? WHERE tenant_id = ? AND id = ? AND revoked_ms IS NULL
         RETURNING 1 AS present";

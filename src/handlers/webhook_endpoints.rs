@@ -26,6 +26,7 @@ use x402_chain::network::Environment;
 use x402_core::audit::AuditAction;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::courier::CourierMessage;
+use x402_core::webhook::endpoint::EndpointStatus;
 use x402_core::webhook::secret::WebhookSecret;
 
 fn none() -> Fault {
@@ -70,9 +71,9 @@ fn log(called: Result<(), Fault>) {
 }
 
 /// Has the Courier read the endpoint again. One that is not reached does so within ten minutes, and before each alarm.
-async fn wake_courier(app: &App, id: EndpointId) {
+async fn wake_courier(app: &App, id: EndpointId, message: CourierMessage) {
     let called = match app.couriers() {
-        Ok(couriers) => call_courier(&couriers, id, CourierMessage::Wake).await.map(|_| ()),
+        Ok(couriers) => call_courier(&couriers, id, message).await.map(|_| ()),
         Err(fault) => Err(fault),
     };
     log(called);
@@ -129,7 +130,8 @@ pub(super) async fn patch(app: &App, incoming: &IncomingRequest) -> Result<ApiRe
         change_endpoint(&db, row.id, &new, &made).await?;
         // Also where nothing has changed: a ledger may not have loaded an equal change before.
         let loaded = reload_tenant(app, incoming, tenant).await;
-        wake_courier(app, row.id).await;
+        let is_resumed = new.url.is_some() || new.status == Some(EndpointStatus::Active);
+        wake_courier(app, row.id, if is_resumed { CourierMessage::Resume } else { CourierMessage::Wake }).await;
         loaded?;
     }
     read(app, incoming).await
@@ -157,7 +159,7 @@ pub(super) async fn rotate(app: &App, incoming: &IncomingRequest) -> Result<ApiR
     if !rotate_secret(&app.db()?, row.id, &sealed, &made).await? {
         return Err(none());
     }
-    wake_courier(app, row.id).await;
+    wake_courier(app, row.id, CourierMessage::Wake).await;
     let webhook_endpoint = row.rotated(incoming.now).view(incoming.now);
     Ok(ApiReply::json(200, &EndpointRotated { webhook_endpoint, secret: secret.text() }))
 }

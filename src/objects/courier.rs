@@ -2,6 +2,7 @@
 //! order, by a schedule of some 28 hours. An endpoint that is slow or away delays its own events alone.
 
 mod alarm;
+mod attempt;
 mod deliver;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod migrations;
@@ -36,6 +37,8 @@ const ENDPOINT: &str = "endpoint";
 const BREAKER: &str = "breaker";
 /// The name of the stored [`deliver::DisableReason`], while the directory does not have it.
 const DISABLE: &str = "disable";
+/// The name of the stored URL at which that was found.
+const DISABLE_URL: &str = "disable_url";
 /// The name of the stored [`x402_core::webhook::redelivery::Redelivery`], while something is left of it.
 const REDELIVERY: &str = "redelivery";
 /// The most rows that one page looks at.
@@ -124,6 +127,13 @@ impl Courier {
             CourierMessage::Redeliver { event } => self.redeliver(event, now).await,
             CourierMessage::RedeliverSince { since } => self.redeliver_since(since, now).await,
             CourierMessage::Wake => self.read_endpoint_again(now).await,
+            CourierMessage::Resume => {
+                if self.open_stored()? {
+                    // What is in flight counts as lost later.
+                    self.store().hasten_later_than(now.plus(deliver::LOST_MS), now)?;
+                }
+                self.read_endpoint_again(now).await
+            }
             CourierMessage::Erase => self.erase().await,
         }
     }

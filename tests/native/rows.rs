@@ -240,9 +240,10 @@ fn check_keys(all: &mut Checked) {
     let bad =
         [("id", text(TENANT)), ("hash", text("ab")), ("scopes", text("{}")), ("allow_list", text(r#"["1.2.3.4/33"]"#))];
     all.row(&[directory::KEYS_IN_FORCE], &own, &["expires_ms"], &bad);
-    let own = [text("whe_01KB0000000000000000000000"), text(r#"["payment.*"]"#), int(1), int(2)];
+    let own = [text("whe_01KB0000000000000000000000"), text(r#"["payment.*"]"#), int(3), int(4), int(1), int(2)];
     let bad = [("id", text(TENANT)), ("events", text("payment.*")), ("disabled_ms", int(-1)), ("active_ms", int(-1))];
-    all.row(&[directory::ENDPOINTS_OF_TENANT], &own, &["disabled_ms", "active_ms"], &bad);
+    let times = ["disabled_ms", "active_ms", "earlier_disabled_ms", "earlier_active_ms"];
+    all.row(&[directory::ENDPOINTS_OF_TENANT], &own, &times, &bad);
 }
 
 /// The rows about recipients and about what a tenant shows of itself.
@@ -537,6 +538,7 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
         text("disabled"),
         text("gone"),
         int(1),
+        int(4),
         int(2),
         int(3),
     ];
@@ -547,7 +549,7 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
         ("status", text("?")),
         ("previous_until_ms", int(-1)),
     ];
-    let null = ["description", "disabled_reason", "previous_until_ms"];
+    let null = ["description", "disabled_reason", "previous_until_ms", "secret_lost_ms"];
     all.row(&[endpoints::ENDPOINTS_OF, endpoints::ENDPOINT_GET], &row, &null, &bad);
     let row = [
         text(TENANT),
@@ -557,6 +559,7 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
         text("v1.a.b"),
         text("v1.c.d"),
         int(1),
+        int(2),
         text("free"),
         text("active"),
     ];
@@ -568,10 +571,12 @@ fn rows_of_webhook_endpoints_are_read_or_refused() {
         ("tier", text("?")),
         ("tenant_status", text("?")),
     ];
-    all.row(&[endpoints::ENDPOINT_TARGET], &row, &["previous_sealed", "previous_until_ms"], &bad);
+    let null = ["previous_sealed", "previous_until_ms", "secret_lost_ms"];
+    all.row(&[endpoints::ENDPOINT_TARGET], &row, &null, &bad);
+    all.row(&[endpoints::SECRETS_LOST], &[int(2), text("whe_1")], &["first"], &[("count", int(-1))]);
     let target = |tier: &str, status: &str| {
         let mut row = row.clone();
-        [row[7], row[8]] = [text(tier), text(status)];
+        [row[8], row[9]] = [text(tier), text(status)];
         endpoints::ENDPOINT_TARGET.read(row).expect("a row").may_deliver()
     };
     assert!(target("starter", "active") && !target("starter", "suspended") && !target("free", "active"));
@@ -643,7 +648,12 @@ fn the_rows_of_a_courier_are_read_or_refused() {
     all.row(&[courier::TABLES_GET, courier::DELIVERY_PUT], &[int(1)], &[], &[]);
     let due = [evt.clone(), text("ver_1"), int(2), int(1)];
     all.row(&[courier::DELIVERIES_DUE], &due, &[], &[("event_id", text("ver_1")), ("attempts", int(-1))]);
-    all.row(&[courier::NEXT_DUE, courier::FIRST_END], &[int(5)], &["first_ms"], &[("first_ms", int(-1))]);
+    all.row(
+        &[courier::NEXT_DUE, courier::FIRST_END, courier::LAST_END],
+        &[int(5)],
+        &["first_ms"],
+        &[("first_ms", int(-1))],
+    );
     all.row(&[courier::MESSAGE_GET], &[SqlValue::Blob(vec![1, 0])], &[], &[]);
     all.row(&[courier::DELIVERY_END, courier::DELIVERY_REOPEN], &[text("ver_1")], &[], &[]);
     let ids = [courier::EXHAUSTED_FROM, courier::ENDED_BEFORE, courier::DUE_BEFORE];

@@ -174,6 +174,10 @@ fn of_a_subject_one_delivery_is_due() {
         })
         .expect("a row");
     assert_eq!(tried, (1, 0), "the schedule begins anew, and attempts are counted on");
+    // What is due too late is due at once, and no other.
+    db.execute(courier::DELIVERY_AGAIN.text, (900, "evt_1")).expect("runs");
+    assert_eq!(db.execute(courier::DELIVERIES_SOONER.text, (40, 899)), Ok(1));
+    assert_eq!(due(40), ["evt_3", "evt_1"]);
     // One that has been due for long begins to wait anew.
     db.execute(courier::DELIVERY_HASTEN.text, (50, "evt_3")).expect("runs");
     assert_eq!((due(49), due(50)), (vec!["evt_1".to_owned()], vec!["evt_1".to_owned(), "evt_3".to_owned()]));
@@ -219,6 +223,8 @@ fn what_a_courier_forgets_is_found_by_an_index() {
     for (statement, index) in [
         (courier::ENDED_BEFORE.text, "deliveries_ends (state=? AND ended_ms<?)"),
         (courier::FIRST_END.text, "deliveries_ends (state=? AND ended_ms>?)"),
+        (courier::LAST_END.text, "deliveries_ends (state=? AND ended_ms>?)"),
+        (courier::DELIVERIES_SOONER.text, "deliveries_due (due_ms>?)"),
         (courier::DUE_BEFORE.text, "deliveries_due (due_ms<?)"),
         (courier::EXHAUSTED_FROM.text, "deliveries_exhausted (event_id>?)"),
         (courier::EXHAUSTED_COUNT.text, "deliveries_exhausted (event_id>?)"),
@@ -272,10 +278,15 @@ fn when_an_endpoint_was_disabled_and_made_active_again_is_kept_by_the_directory(
         let bind = rusqlite::params![none, none, 1, at.to_string(), status, at, "ten_1", "whe_1"];
         assert!(db.prepare(endpoints::ENDPOINT_PATCH.text).expect("prepares").exists(bind).expect("runs"));
     };
-    let disable = |at: i64| {
-        let mut disable = db.prepare(directory::ENDPOINT_DISABLE.text).expect("prepares");
-        disable.exists(("gone", at, "whe_1")).expect("runs")
+    let earlier = || -> (Option<i64>, Option<i64>) {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(4)?, row.get(5)?));
+        db.query_row(directory::ENDPOINTS_OF_TENANT.text, ("ten_1", "live"), read).expect("a row")
     };
+    let disable_at = |at: i64, url: Option<&str>| {
+        let mut disable = db.prepare(directory::ENDPOINT_DISABLE.text).expect("prepares");
+        disable.exists(("gone", at, "whe_1", url)).expect("runs")
+    };
+    let disable = |at: i64| disable_at(at, None);
     let rotate = |at: i64| {
         let mut rotate = db.prepare(endpoints::ENDPOINT_ROTATE.text).expect("prepares");
         assert!(rotate.exists(("y", 99, at, "ten_1", "whe_1")).expect("runs"));
@@ -283,7 +294,8 @@ fn when_an_endpoint_was_disabled_and_made_active_again_is_kept_by_the_directory(
     patch(Some("paused"), 2);
     patch(Some("active"), 3);
     assert_eq!(times(), (None, None));
-    assert!(disable(10) && !disable(11));
+    assert!(!disable_at(9, Some("https://other.example/")), "what another URL has answered says nothing of it");
+    assert!(disable_at(10, Some("https://shop.example/")) && !disable(11));
     rotate(12);
     patch(None, 13);
     assert_eq!(times(), (Some(10), None));
@@ -291,9 +303,40 @@ fn when_an_endpoint_was_disabled_and_made_active_again_is_kept_by_the_directory(
     rotate(21);
     patch(Some("active"), 22);
     patch(None, 23);
-    assert_eq!(times(), (Some(10), Some(20)));
+    assert_eq!((times(), earlier()), ((Some(10), Some(20)), (None, None)));
     assert!(disable(30));
-    assert_eq!(times(), (Some(30), None));
+    patch(None, 31);
+    assert_eq!((times(), earlier()), ((Some(30), None), (Some(10), Some(20))));
+    patch(Some("active"), 40);
+    assert_eq!((times(), earlier()), ((Some(30), Some(40)), (Some(10), Some(20))));
+    assert!(disable(50));
+    assert_eq!((times(), earlier()), ((Some(50), None), (Some(30), Some(40))));
+}
+
+/// A secret that could not be opened is found again by whoever replaces it.
+#[test]
+fn a_lost_secret_is_noted_until_it_is_replaced() {
+    let db = directory_db();
+    let put = "INSERT INTO webhook_endpoints (id, tenant_id, environment, url, events, status, secret_sealed, created_ms, updated_ms)
+        VALUES (?, 'ten_1', 'live', 'https://shop.example/', '[]', 'active', 'x', 1, 1)";
+    for id in ["whe_1", "whe_2"] {
+        db.execute(put, [id]).expect("runs");
+    }
+    let lost = || -> (i64, Option<String>) {
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        db.query_row(endpoints::SECRETS_LOST.text, [], read).expect("a row")
+    };
+    assert_eq!(lost(), (0, None));
+    for id in ["whe_1", "whe_2"] {
+        assert_eq!(db.execute(endpoints::SECRET_LOST.text, (5, id)), Ok(1));
+    }
+    assert_eq!(lost(), (2, Some("whe_1".to_owned())));
+    let mut rotate = db.prepare(endpoints::ENDPOINT_ROTATE.text).expect("prepares");
+    assert!(rotate.exists(("y", 99, 6, "ten_1", "whe_1")).expect("runs"));
+    assert_eq!(lost(), (1, Some("whe_2".to_owned())));
+    // The release before knows nothing of it.
+    db.execute("UPDATE webhook_endpoints SET secret_sealed = 'y' WHERE id = 'whe_2'", []).expect("runs");
+    assert_eq!(lost(), (0, None));
 }
 
 #[test]

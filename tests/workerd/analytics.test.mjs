@@ -294,7 +294,7 @@ test("a key needs the scope `analytics`; a session reads either environment of i
   // The same days of another tenant are its own.
   const stranger = await signedUp(worker);
   assertCounted(await get(stranger.browser, "&environment=test"), { ...given, records: [] });
-  for (const query of ["days=0", "days=91", "days=-1", "days=1.5", "days=", "days=all", "environment=live", "environment=all"]) {
+  for (const query of ["days=0", "days=91", "days=-1", "days=1.5", "days=", "days=all", "environment=live", "environment=all", "day=3"]) {
     const { status, body } = await worker.call("GET", `/v1/analytics?${query}`, { key: reads });
     assert.deepEqual([status, body.error_code, body.param], [422, "INVALID_REQUEST", query.split("=")[0]], query);
   }

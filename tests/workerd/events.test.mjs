@@ -116,6 +116,7 @@ test("a list is filtered by type, subject and time, in pages of any size", async
     ["environment=all", "environment"],
     ["environment=test", "environment"],
     ["limit=101", "limit"],
+    ["types=payment.*", "types"],
   ]) {
     const { status, body } = await worker.call("GET", `/v1/events?${query}`, { key: live });
     assert.deepEqual([status, body.error_code, body.param], [422, "INVALID_REQUEST", param], query);

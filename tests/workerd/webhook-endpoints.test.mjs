@@ -148,6 +148,7 @@ test("an endpoint is made, listed, read, changed, paused, resumed and removed, a
     status: "active",
     disabled_reason: null,
     previous_secret_until: null,
+    secret_lost_since: null,
     updated_at: at,
   });
   assert.deepEqual(asked.sort(), ["A shop.example", "AAAA shop.example"]);

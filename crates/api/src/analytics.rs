@@ -2,6 +2,7 @@
 
 use crate::body::invalid;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use x402_chain::amount::Amount;
 use x402_chain::network;
@@ -287,11 +288,15 @@ fn is_status(outcome: &str) -> bool {
     [S::Confirmed, S::Finalized, S::Pending, S::Rejected, S::Reorged].iter().any(|status| status.name() == outcome)
 }
 
-/// Reads `days` of a query string.
+/// Reads `days` of a query string; `environment` is read apart, and any other parameter is refused.
 ///
 /// # Errors
 /// `INVALID_REQUEST`, naming the parameter.
 pub fn read_days(query: &str) -> Result<u64, Fault> {
+    let is_unknown = |(name, _): &(Cow<'_, str>, _)| !matches!(name.as_ref(), "days" | "environment");
+    if let Some((name, _)) = form_urlencoded::parse(query.as_bytes()).find(is_unknown) {
+        return Err(invalid(&name, "is no parameter of analytics"));
+    }
     let named = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "days");
     let Some((_, text)) = named else { return Ok(DAYS_DEFAULT) };
     let is_number = text.bytes().all(|digit| digit.is_ascii_digit());
@@ -316,12 +321,14 @@ mod tests {
 
     #[test]
     fn days_are_read_or_refused() {
-        assert_eq!(read_days("a=1"), Ok(30));
+        assert_eq!(read_days(""), Ok(30));
         assert_eq!(read_days("days=1&days=x"), Ok(1));
         assert_eq!(read_days("environment=test&days=90"), Ok(90));
         for wrong in ["", "0", "91", "-1", "+1", "%2B1", "1.5", "1e1", "18446744073709551616", "all"] {
             assert_eq!(read_days(&format!("days={wrong}")).expect_err(wrong).param.as_deref(), Some("days"), "{wrong}");
         }
+        assert_eq!(read_days("days=3&environment=live"), Ok(3));
+        assert_eq!(read_days("day=3").expect_err("a wrong name").param.as_deref(), Some("day"));
     }
 
     #[test]

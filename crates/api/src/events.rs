@@ -89,7 +89,8 @@ impl EventFilter {
     }
 }
 
-/// Reads `type`, `subject`, `from` and `to` of a query string. Other parameters are ignored.
+/// Reads `type`, `subject`, `from` and `to` of a query string; `environment` and a page's parameters are read apart. Any other is
+/// refused: whoever has mistyped a filter is not answered everything.
 ///
 /// # Errors
 /// `INVALID_REQUEST`, naming the parameter.
@@ -106,7 +107,8 @@ pub fn read_event_filter(query: &str) -> Result<EventFilter, Fault> {
             "subject" => return Err(invalid("subject", &format!("must have 1 to {SUBJECT_BYTES_MAX} bytes"))),
             "from" => filter.from = Some(read_time("from", &value)?),
             "to" => filter.to = Some(read_time("to", &value)?),
-            _ => {}
+            "environment" | "limit" | "cursor" => {}
+            other => return Err(invalid(other, "is no parameter of events")),
         }
     }
     filter.kinds.sort_unstable();
@@ -201,6 +203,8 @@ mod tests {
             (&long, "subject"),
             ("from=today", "from"),
             ("to=1", "to"),
+            ("types=payment.*", "types"),
+            ("Type=payment.*", "Type"),
             ("from=1970-01-01T00:00:02Z&to=1970-01-01T00:00:01Z", "to"),
             ("subject=0xF39Fd6e51aad88F6F4ce6aB8827279cffFb92266", "subject"),
         ] {

@@ -210,10 +210,13 @@ pub struct EndpointView {
     pub description: Option<String>,
     /// Whether it gets messages. `disabled`: nothing reached it, and its owner can make it `active` again.
     pub status: EndpointStatus,
-    /// Why it was disabled: `failing` (for five days nothing reached it) or `gone` (it answered 410); `null` where it was not.
+    /// Why it was disabled: `failing` (all attempts of five days failed) or `gone` (it answered 410); `null` where it was not.
     pub disabled_reason: Option<String>,
     /// Until when messages are signed by the secret before too, RFC 3339; `null` where they are not.
     pub previous_secret_until: Option<String>,
+    /// Since when its messages wait because the service cannot open its secret any more, RFC 3339: a new one
+    /// (`rotate-secret`) sends them. `null` where it can, or nothing has been sent since.
+    pub secret_lost_since: Option<String>,
     /// When it was made, RFC 3339.
     pub created_at: String,
     /// When it was last changed, RFC 3339.

@@ -45,7 +45,7 @@ pub const ALERTS: &[AlertRow] = &[
     row(
         EventKind::EndpointDisabled,
         "A webhook endpoint was disabled",
-        "Nothing could be delivered to the endpoint for five days, or it answered 410. It gets no events until you resume it.",
+        "Attempts of five days to deliver something to the endpoint have failed, or it answered 410. It gets no events until you resume it.",
     ),
     row(
         EventKind::SettlementUndelivered,

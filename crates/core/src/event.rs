@@ -82,7 +82,7 @@ events! {
     MemberInvited "member.invited" Change "A person was invited.";
     MemberJoined "member.joined" Change "A person became a member.";
     MemberRemoved "member.removed" Change "A member was removed, or left.";
-    EndpointDisabled "endpoint.disabled" Change "A webhook endpoint was disabled: it took nothing for five days, or answered 410.";
+    EndpointDisabled "endpoint.disabled" Change "A webhook endpoint was disabled: five days of attempts have failed, or it answered 410.";
     SubscriptionUpdated "subscription.updated" Change "The tenant's subscription has another status, plan or period; the detail names status and plan.";
     TenantUpdated "tenant.updated" Change "Anything else of the tenant has changed.";
 }

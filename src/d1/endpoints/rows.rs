@@ -22,6 +22,7 @@ pub struct EndpointRow {
     status: EndpointStatus,
     disabled_reason: Option<String>,
     previous_until: Option<UnixMillis>,
+    secret_lost: Option<UnixMillis>,
     created_at: UnixMillis,
     updated_at: UnixMillis,
 }
@@ -36,6 +37,7 @@ impl FromRow for EndpointRow {
         "status",
         "disabled_reason",
         "previous_until_ms",
+        "secret_lost_ms",
         "created_ms",
         "updated_ms",
     ];
@@ -50,6 +52,7 @@ impl FromRow for EndpointRow {
             status: row.parse(EndpointStatus::parse)?,
             disabled_reason: row.get()?,
             previous_until: row.get()?,
+            secret_lost: row.get()?,
             created_at: row.get()?,
             updated_at: row.get()?,
         })
@@ -69,6 +72,7 @@ impl EndpointRow {
             status: EndpointStatus::Active,
             disabled_reason: None,
             previous_until: None,
+            secret_lost: None,
             created_at: now,
             updated_at: now,
         }
@@ -77,7 +81,7 @@ impl EndpointRow {
     /// The row after a rotation of its secret.
     #[must_use]
     pub fn rotated(self, now: UnixMillis) -> Self {
-        Self { previous_until: Some(now.plus(PREVIOUS_SECRET_MS)), updated_at: now, ..self }
+        Self { previous_until: Some(now.plus(PREVIOUS_SECRET_MS)), secret_lost: None, updated_at: now, ..self }
     }
 
     /// The endpoint as its tenant sees it.
@@ -92,6 +96,7 @@ impl EndpointRow {
             status: self.status,
             disabled_reason: self.disabled_reason,
             previous_secret_until: self.previous_until.filter(|until| *until > now).map(UnixMillis::rfc3339),
+            secret_lost_since: self.secret_lost.map(UnixMillis::rfc3339),
             created_at: self.created_at.rfc3339(),
             updated_at: self.updated_at.rfc3339(),
         }
@@ -112,6 +117,8 @@ pub struct TargetRow {
     pub secret_sealed: String,
     /// The secret before it, sealed, and until when that signs too.
     pub previous: Option<(String, UnixMillis)>,
+    /// Since when it is noted that no pepper opens the secret.
+    pub secret_lost: Option<UnixMillis>,
     tier: Tier,
     tenant_status: TenantStatus,
 }
@@ -125,6 +132,7 @@ impl FromRow for TargetRow {
         "secret_sealed",
         "previous_sealed",
         "previous_until_ms",
+        "secret_lost_ms",
         "tier",
         "tenant_status",
     ];
@@ -140,6 +148,7 @@ impl FromRow for TargetRow {
             status,
             secret_sealed,
             previous: previous.zip(row.get()?),
+            secret_lost: row.get()?,
             tier: row.parse(Tier::parse)?,
             tenant_status: row.parse(TenantStatus::parse)?,
         })
@@ -151,6 +160,23 @@ impl TargetRow {
     #[must_use]
     pub fn may_deliver(&self) -> bool {
         self.tenant_status == TenantStatus::Active && self.tier.plan().webhooks
+    }
+}
+
+/// Endpoints with a secret that no pepper opens.
+#[derive(Default)]
+pub struct LostSecrets {
+    /// How many there are.
+    pub count: u64,
+    /// One of them.
+    pub first: Option<String>,
+}
+
+impl FromRow for LostSecrets {
+    const COLUMNS: &'static [&'static str] = &["count", "first"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { count: row.get()?, first: row.get()? })
     }
 }
 

@@ -14,6 +14,7 @@ use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
 use x402_core::webhook::delivery::{DeliveryState, KEPT_MS};
 use x402_core::webhook::retention::forgotten_before;
+use x402_core::webhook::schedule::PAUSE_MS_MAX;
 
 /// An alarm that fails or is cut off runs again after this long.
 const AGAIN_AFTER_MS: u64 = 30_000;
@@ -128,6 +129,7 @@ impl Courier {
             self.delete_stored().await?;
             return Ok(None);
         };
+        self.store().hasten_later_than(now.plus(PAUSE_MS_MAX), now)?;
         // What is promised to be sent again is not forgotten.
         self.reopen_some().await?;
         let is_old = self.forget_old(now).await?;

@@ -2,48 +2,38 @@
 //! directory is read once an alarm, and again where the endpoint was changed. An attempt is stored before it is made: if the
 //! object dies meanwhile, the message is sent again a minute later. Whatever else is awaited, what is in flight goes on.
 
+use super::attempt::{Flight, Landed, ReadTarget, attempt};
 use super::rows::DueRow;
 use super::store::EndedAttempt;
-use super::{BREAKER, Courier, DISABLE};
+use super::{BREAKER, Courier, DISABLE, DISABLE_URL};
 use crate::app;
 use crate::app::App;
 use crate::d1::couriers::disable_endpoint;
-use crate::d1::endpoints::{EndpointTarget, read_target};
-use crate::dns::AddressesUnknown;
-use crate::outbound::{OutboundRequest, USER_AGENT, deadline, request_headers, send_message};
+use crate::d1::endpoints::{EndpointTarget, note_secret_lost, read_target};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use crate::webhook_target::{TargetRefused, check_target};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
 use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
-use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
-use x402_chain::id::{EndpointId, EventId};
+use x402_chain::id::EndpointId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::webhook::breaker::{EndpointBreaker, Passage};
-use x402_core::webhook::delivery::{DeliveryState, head_of};
+use x402_core::webhook::delivery::DeliveryState;
 use x402_core::webhook::endpoint::EndpointStatus;
-use x402_core::webhook::outcome::{AttemptEnd, AttemptOutcome};
+use x402_core::webhook::outcome::AttemptOutcome;
 use x402_core::webhook::schedule::next_attempt;
 use x402_core::webhook::select::{DueDelivery, IN_FLIGHT_MAX, room, select as select_due};
-use x402_core::webhook::signature::sign;
 
 /// For how long one alarm begins with more.
 const RUN_MS: u64 = 20_000;
 /// The most attempts of one alarm: the platform bounds the requests of one.
 const ATTEMPTS_MAX: usize = 3_000;
-/// The deadline of an attempt.
-const ATTEMPT_MS: u32 = 10_000;
-/// For how long a check of the DNS counts: `fetch` asks it again anyway, and the platform remembers its answers as long.
-const CHECKED_MS: u64 = 5_000;
-/// The most bytes that are read of an answer.
-const ANSWER_MAX: usize = 4 * 1_024;
 /// An attempt of which nothing is known after this long was cut off.
-const LOST_MS: u64 = 60_000;
+pub(super) const LOST_MS: u64 = 60_000;
 /// An endpoint that is to be sent nothing is looked at again after this long, unless it is changed.
 const LOOK_AGAIN_MS: u64 = 600_000;
 /// The directory is asked again after this long, and the DNS where it is away.
@@ -70,25 +60,6 @@ impl DisableReason {
     }
 }
 
-/// A message that is being sent.
-struct Flight {
-    event: EventId,
-    subject: String,
-    /// The number of the attempt.
-    number: u64,
-    /// The attempts of the schedule so far, this one included.
-    tried: u64,
-}
-
-/// How an attempt ended.
-struct Landed {
-    flight: Flight,
-    end: AttemptEnd,
-    duration_ms: u64,
-    retry_after_ms: Option<u64>,
-    head: String,
-}
-
 /// What the directory says of the endpoint.
 enum Wanted {
     /// Messages go there.
@@ -102,8 +73,9 @@ enum Wanted {
 }
 
 /// What an alarm has sent, and is sending.
-#[derive(Default)]
 struct Sending {
+    /// The endpoint as it was read last.
+    target: Rc<ReadTarget>,
     flights: FuturesUnordered<LocalBoxFuture<'static, Landed>>,
     /// The subjects of those in flight.
     busy: Vec<String>,
@@ -113,6 +85,13 @@ struct Sending {
     ended: Option<Wanted>,
     /// Whether the endpoint is to be disabled.
     is_disabled: bool,
+}
+
+impl Sending {
+    fn to(target: Rc<ReadTarget>) -> Self {
+        let flights = FuturesUnordered::new();
+        Self { target, flights, busy: Vec::new(), begun: 0, ended: None, is_disabled: false }
+    }
 }
 
 /// What follows when nothing more is sent for now.
@@ -138,7 +117,7 @@ impl Courier {
                 return self.disable(app, endpoint, reason).await;
             }
             let Some(due) = store.next_due()? else { return Ok(Afterwards::Due) };
-            if let Passage::Closed(until) = self.passage(now)? {
+            if let Passage::Closed(until) = self.breaker()?.passage(now) {
                 return Ok(Afterwards::NotBefore(until));
             }
             if due > now {
@@ -160,7 +139,7 @@ impl Courier {
             Wanted::Deleted => Afterwards::Erase,
             Wanted::Wait => Afterwards::NotBefore(now.plus(LOOK_AGAIN_MS)),
             Wanted::Unknown => Afterwards::Again(now.plus(RETRY_MS)),
-            Wanted::Send(_) => match self.passage(now)? {
+            Wanted::Send(target) => match self.breaker()?.of(target.url()).passage(now) {
                 Passage::Closed(until) => Afterwards::NotBefore(until),
                 Passage::Free | Passage::Probe => Afterwards::Due,
             },
@@ -172,9 +151,9 @@ impl Courier {
         Ok(self.store().state::<Option<DisableReason>>(DISABLE)?.flatten())
     }
 
-    /// What the breaker lets through.
-    fn passage(&self, now: UnixMillis) -> Result<Passage, Fault> {
-        Ok(self.store().state::<EndpointBreaker>(BREAKER)?.unwrap_or_default().passage(now))
+    /// What has failed, at whichever URL.
+    fn breaker(&self) -> Result<EndpointBreaker, Fault> {
+        Ok(self.store().state::<EndpointBreaker>(BREAKER)?.unwrap_or_default())
     }
 
     /// Reads the endpoint.
@@ -189,6 +168,7 @@ impl Courier {
         };
         self.changes.note_read(&asked);
         let Some(target) = target else { return Ok(Wanted::Deleted) };
+        note_secret(app, endpoint, &target).await;
         match target.status {
             EndpointStatus::Active if target.may_deliver => {
                 // Its tenant has made it active again before the directory had it as disabled. What has landed while it was read
@@ -196,7 +176,12 @@ impl Courier {
                 if was_to_be_disabled {
                     self.store().put_state(DISABLE, &None::<DisableReason>)?;
                 }
-                Ok(Wanted::Send(Rc::new(ReadTarget { target, checked_at: Cell::new(None) })))
+                // Without its secret nothing can be signed: its messages wait, and lose no attempt.
+                if target.secrets.is_empty() {
+                    Ok(Wanted::Wait)
+                } else {
+                    Ok(Wanted::Send(Rc::new(ReadTarget::new(target))))
+                }
             }
             EndpointStatus::Active | EndpointStatus::Paused | EndpointStatus::Disabled => Ok(Wanted::Wait),
         }
@@ -205,7 +190,7 @@ impl Courier {
     /// Sends messages until nothing is due, or the time is over, or the endpoint is to get nothing more; returns what is
     /// wanted then. It ends when nothing is in flight: what is, is stored however it ends.
     async fn deliver_to(&self, app: &App, endpoint: EndpointId, target: Rc<ReadTarget>) -> Result<Wanted, Fault> {
-        let (began, mut target, mut sending) = (app::now(), target, Sending::default());
+        let (began, mut sending) = (app::now(), Sending::to(target));
         loop {
             self.is_nudged.set(false);
             // Also one that was paused may be active again.
@@ -214,7 +199,7 @@ impl Courier {
                 if !sending.is_disabled {
                     sending.ended = match read {
                         Wanted::Send(changed) => {
-                            target = changed;
+                            sending.target = changed;
                             None
                         }
                         none @ (Wanted::Wait | Wanted::Deleted | Wanted::Unknown) => Some(none),
@@ -223,10 +208,10 @@ impl Courier {
             }
             let has_room = app::now().since(began) < RUN_MS && sending.begun < ATTEMPTS_MAX;
             if sending.ended.is_none() && has_room {
-                self.begin_more(app, &target, &mut sending).await?;
+                self.begin_more(app, &mut sending).await?;
             }
             if sending.flights.is_empty() {
-                return Ok(sending.ended.unwrap_or(Wanted::Send(target)));
+                return Ok(sending.ended.unwrap_or(Wanted::Send(sending.target)));
             }
             // A change that was reported while something was awaited has nudged nobody.
             if self.is_nudged.get() {
@@ -259,7 +244,9 @@ impl Courier {
 
     fn note_landed(&self, sending: &mut Sending, landed: &Landed) -> Result<(), Fault> {
         sending.busy.retain(|subject| *subject != landed.flight.subject);
-        if self.land(landed, app::now())? {
+        // Where a change is reported and not read yet, the URL may be another one.
+        let is_current = !self.changes.is_stale() && landed.to.url() == sending.target.url();
+        if self.land(landed, is_current, app::now())? {
             (sending.ended, sending.is_disabled) = (Some(Wanted::Wait), true);
         }
         Ok(())
@@ -267,10 +254,10 @@ impl Courier {
 
     /// Begins with what is due, once the DNS was asked. Where the resolver is away nothing is known of the endpoint: nothing is
     /// sent, and no attempt is lost.
-    async fn begin_more(&self, app: &App, target: &Rc<ReadTarget>, sending: &mut Sending) -> Result<(), Fault> {
-        let mut refused = None;
+    async fn begin_more(&self, app: &App, sending: &mut Sending) -> Result<(), Fault> {
+        let (mut refused, target) = (None, Rc::clone(&sending.target));
         if !target.is_checked() {
-            if self.select_due(&sending.busy, app::now())?.is_empty() {
+            if self.select_due(target.url(), &sending.busy, app::now())?.is_empty() {
                 return Ok(());
             }
             let checked = self.beside(sending, target.check(app)).await?;
@@ -288,17 +275,17 @@ impl Courier {
             }
         }
         // Selected after it: something else may be due by now, or the breaker open.
-        for (flight, message) in self.begin_due(&sending.busy, app::now())? {
+        for (flight, message) in self.begin_due(target.url(), &sending.busy, app::now())? {
             sending.begun = sending.begun.saturating_add(1);
             sending.busy.push(flight.subject.clone());
-            sending.flights.push(Box::pin(attempt(Rc::clone(target), refused, flight, message)));
+            sending.flights.push(Box::pin(attempt(Rc::clone(&target), refused, flight, message)));
         }
         Ok(())
     }
 
-    /// What is sent next.
-    fn select_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<Flight>, Fault> {
-        let passage = self.passage(now)?;
+    /// What is sent next to a URL.
+    fn select_due(&self, url: &str, busy: &[String], now: UnixMillis) -> Result<Vec<Flight>, Fault> {
+        let passage = self.breaker()?.of(url).passage(now);
         if room(passage, busy.len()) == 0 {
             return Ok(Vec::new());
         }
@@ -308,9 +295,9 @@ impl Courier {
 
     /// Selects what is sent next, and stores that its attempts begin. A message that cannot be read is exhausted without one: it
     /// would hold up all others.
-    fn begin_due(&self, busy: &[String], now: UnixMillis) -> Result<Vec<(Flight, String)>, Fault> {
+    fn begin_due(&self, url: &str, busy: &[String], now: UnixMillis) -> Result<Vec<(Flight, String)>, Fault> {
         let (store, mut begun, mut unread) = (self.store(), Vec::new(), Vec::new());
-        for flight in self.select_due(busy, now)? {
+        for flight in self.select_due(url, busy, now)? {
             match store.message(flight.event)? {
                 Ok(message) => begun.push((flight, message)),
                 Err(fault) => {
@@ -336,30 +323,32 @@ impl Courier {
         Ok(begun)
     }
 
-    /// Stores how an attempt ended, and what follows; whether the endpoint is to be disabled.
-    fn land(&self, landed: &Landed, now: UnixMillis) -> Result<bool, Fault> {
-        let Landed { flight, end, duration_ms, retry_after_ms, head } = landed;
+    /// Stores how an attempt ended, and what follows; whether the endpoint is to be disabled. What has failed at a URL that is not
+    /// the endpoint's any more says nothing of it, and is sent to the new one at once.
+    fn land(&self, landed: &Landed, is_current: bool, now: UnixMillis) -> Result<bool, Fault> {
+        let Landed { flight, to, end, duration_ms, retry_after_ms, head } = landed;
         let (store, event, number) = (self.store(), flight.event, flight.number);
-        let before: EndpointBreaker = store.state(BREAKER)?.unwrap_or_default();
-        let (mut breaker, outcome) = (before.clone(), end.outcome());
+        let (before, outcome) = (self.breaker()?, end.outcome());
+        let mut breaker = if is_current { before.clone().of(to.url()) } else { before.clone() };
         let disable = match outcome {
+            _ if !is_current => None,
             AttemptOutcome::Delivered => {
                 breaker.note_success();
                 None
             }
             AttemptOutcome::Failed => {
-                breaker.note_failure(now);
-                breaker.is_given_up(now).then_some(DisableReason::Failing)
+                breaker.note_failure(to.url(), now);
+                breaker.is_given_up().then_some(DisableReason::Failing)
             }
             AttemptOutcome::Gone => {
-                breaker.note_failure(now);
+                breaker.note_failure(to.url(), now);
                 Some(DisableReason::Gone)
             }
         };
         let ended = match outcome {
             AttemptOutcome::Delivered => Err(DeliveryState::Delivered),
             // It was asked for again while it was in flight: its schedule has begun anew.
-            AttemptOutcome::Failed | AttemptOutcome::Gone if self.is_begun_anew(flight)? => Ok(now),
+            AttemptOutcome::Failed | AttemptOutcome::Gone if !is_current || self.is_begun_anew(flight)? => Ok(now),
             AttemptOutcome::Failed | AttemptOutcome::Gone => {
                 next_attempt(event, flight.tried, *retry_after_ms, now).ok_or(DeliveryState::Exhausted)
             }
@@ -371,6 +360,7 @@ impl Courier {
             }
             if let Some(reason) = disable {
                 store.put_state(DISABLE, &Some(reason))?;
+                store.put_state(DISABLE_URL, &Some(to.url()))?;
             }
             match ended {
                 Ok(again) => store.send_again(event, again).map(|()| false),
@@ -388,19 +378,43 @@ impl Courier {
         Ok(self.store().tried(flight.event)?.is_some_and(|tried| tried < flight.tried))
     }
 
-    /// Has the directory disable the endpoint.
+    /// Has the directory disable the endpoint, unless it has another URL by now.
     async fn disable(&self, app: &App, endpoint: EndpointId, reason: DisableReason) -> Result<Afterwards, Fault> {
-        let now = app::now();
-        if let Err(fault) = disable_endpoint(app, endpoint, reason.name(), now).await {
-            event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
-            return Ok(Afterwards::Again(now.plus(RETRY_MS)));
-        }
-        let store = self.store();
+        let (store, now) = (self.store(), app::now());
+        let url = store.state::<Option<String>>(DISABLE_URL)?.flatten();
+        let is_disabled = match disable_endpoint(app, endpoint, (reason.name(), url.as_deref()), now).await {
+            Ok(is_disabled) => is_disabled,
+            Err(fault) => {
+                event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
+                return Ok(Afterwards::Again(now.plus(RETRY_MS)));
+            }
+        };
         store.atomically(|| {
             store.put_state(BREAKER, &EndpointBreaker::default())?;
+            store.put_state(DISABLE_URL, &None::<String>)?;
             store.put_state(DISABLE, &None::<DisableReason>)
         })?;
-        Ok(Afterwards::NotBefore(now.plus(LOOK_AGAIN_MS)))
+        Ok(if is_disabled { Afterwards::NotBefore(now.plus(LOOK_AGAIN_MS)) } else { Afterwards::Due })
+    }
+}
+
+/// Has the directory know whether a pepper opens the endpoint's secret: its owner and operators are shown it there.
+async fn note_secret(app: &App, endpoint: EndpointId, target: &EndpointTarget) {
+    let is_lost = target.secrets.is_empty();
+    if is_lost {
+        let fault = Fault::internal(format!("no pepper opens the secret of {endpoint}: its owner must replace it"));
+        event(TelemetryKind::SecretLost, &[TelemetryField::Cause(&fault)]);
+    }
+    if is_lost == target.is_secret_lost {
+        return;
+    }
+    let noted = match app.db() {
+        Ok(db) => note_secret_lost(&db, endpoint, is_lost.then(app::now)).await,
+        Err(fault) => Err(fault),
+    };
+    // It is noted when the endpoint is read again.
+    if let Err(fault) = noted {
+        event(TelemetryKind::CourierAlarmFailed, &[TelemetryField::Cause(&fault)]);
     }
 }
 
@@ -408,69 +422,4 @@ fn due_delivery(row: DueRow) -> DueDelivery<Flight> {
     let DueRow { event, subject, attempts, tried } = row;
     let (number, tried) = (attempts.saturating_add(1), tried.saturating_add(1));
     DueDelivery { subject: subject.clone(), item: Flight { event, subject, number, tried } }
-}
-
-/// An endpoint as an alarm has read it.
-struct ReadTarget {
-    target: EndpointTarget,
-    /// When the DNS was last found to lead to public addresses alone.
-    checked_at: Cell<Option<UnixMillis>>,
-}
-
-impl ReadTarget {
-    /// Whether the URL was found to be allowed a moment ago.
-    fn is_checked(&self) -> bool {
-        self.checked_at.get().is_some_and(|at| app::now().since(at) < CHECKED_MS)
-    }
-
-    /// Checks the URL. How an attempt ends where nothing may be sent.
-    ///
-    /// # Errors
-    /// Where the resolver is away, so that nothing is known.
-    async fn check(&self, app: &App) -> Result<Option<AttemptEnd>, Fault> {
-        match check_target(app, &self.target.url).await {
-            Ok(()) => {
-                self.checked_at.set(Some(app::now()));
-                Ok(None)
-            }
-            Err(TargetRefused::Forbidden(_)) => Ok(Some(AttemptEnd::Refused)),
-            Err(TargetRefused::Unresolved(AddressesUnknown::NameFailing(_))) => Ok(Some(AttemptEnd::Unreachable)),
-            Err(TargetRefused::Unresolved(AddressesUnknown::ResolverAway(fault))) => Err(fault),
-        }
-    }
-}
-
-/// Sends a message once, unless nothing may be sent there.
-async fn attempt(read: Rc<ReadTarget>, refused: Option<AttemptEnd>, flight: Flight, message: String) -> Landed {
-    let target = &read.target;
-    let (began, ends) = (app::now(), deadline(ATTEMPT_MS));
-    let id = flight.event.to_string();
-    let (end, retry_after_ms, head) = match refused {
-        Some(end) => (end, None, String::new()),
-        None => {
-            let sent_s = app::now().0 / 1_000;
-            let keys = target.secrets.iter().map(|secret| secret.key().as_slice());
-            let (signature, timestamp) = (sign(keys, &id, sent_s, message.as_bytes()), sent_s.to_string());
-            let headers = request_headers(&[
-                ("content-type", "application/json"),
-                ("user-agent", USER_AGENT),
-                ("webhook-id", &id),
-                ("webhook-timestamp", &timestamp),
-                ("webhook-signature", &signature),
-            ]);
-            let sent = OutboundRequest {
-                url: &target.url,
-                headers: &headers,
-                body: Some(&message),
-                deadline: ends.clone(),
-                answer_max: ANSWER_MAX,
-            };
-            match send_message(sent).await {
-                Ok(answer) => (AttemptEnd::Status(answer.status), answer.retry_after_ms, head_of(&answer.body)),
-                Err(_) if ends.aborted() => (AttemptEnd::TimedOut, None, String::new()),
-                Err(_) => (AttemptEnd::Unreachable, None, String::new()),
-            }
-        }
-    };
-    Landed { flight, end, duration_ms: app::now().since(began), retry_after_ms, head }
 }

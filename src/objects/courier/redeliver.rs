@@ -48,7 +48,9 @@ impl Courier {
         let room = WAITING_MAX.saturating_sub(store.waiting()?);
         let left = all.min(room);
         if left > 0 {
-            store.put_state(REDELIVERY, &Some(Redelivery { from: from.to_owned(), asked_at: now, left }))?;
+            // Also those that ended while the clock was ahead.
+            let asked_at = store.last_exhausted()?.map_or(now, |last| last.max(now));
+            store.put_state(REDELIVERY, &Some(Redelivery { from: from.to_owned(), asked_at, left }))?;
             self.waiting.set(None);
             self.wake_to_deliver(app::now()).await?;
         }

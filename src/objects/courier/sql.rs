@@ -8,7 +8,7 @@ use crate::storage::{FirstTime, Present, statements};
 statements! {
     /// Returns a row where the tables are made.
     TABLES_GET: Present = "SELECT 1 AS present FROM sqlite_master WHERE name = 'deliveries'";
-    /// Binds id, number, subject, kind, now, body; returns a row if the event is new. It is due where no other of its subject
+    /// Binds id, number, subject, kind, when it is due, body; returns a row if the event is new. It is due where no other of its subject
     /// waits, and comes after those that do, also where the clock that has numbered them was ahead.
     DELIVERY_PUT: Present = "INSERT INTO deliveries (event_id, seq, subject, kind, state, attempts, tried, due_ms, body)
         SELECT ?1, MAX(?2, IFNULL((SELECT MAX(seq) + 1 FROM deliveries WHERE subject = ?3 AND state = 'waiting'), 0)),
@@ -21,6 +21,8 @@ statements! {
     /// Binds a time and a limit; returns deliveries that are due, those first that have waited longest.
     DELIVERIES_DUE: DueRow = "SELECT event_id, subject, attempts, tried FROM deliveries WHERE due_ms <= ?
         ORDER BY due_ms LIMIT ?";
+    /// Binds now and a time: what is due later than that is due now.
+    DELIVERIES_SOONER: () = "UPDATE deliveries SET due_ms = ?1 WHERE due_ms > ?2";
     /// Returns the next time at which a delivery is due, or null.
     NEXT_DUE: FirstTime = "SELECT MIN(due_ms) AS first_ms FROM deliveries WHERE due_ms IS NOT NULL";
     /// Binds an id; returns the message.
@@ -73,6 +75,8 @@ statements! {
     DUE_BEFORE: EventRow = "SELECT event_id FROM deliveries WHERE due_ms < ? ORDER BY due_ms LIMIT ?";
     /// Binds a state; returns the first end of those that ended so, or null.
     FIRST_END: FirstTime = "SELECT MIN(ended_ms) AS first_ms FROM deliveries WHERE state = ? AND ended_ms IS NOT NULL";
+    /// Binds a state; returns the last end of those that ended so, or null.
+    LAST_END: FirstTime = "SELECT MAX(ended_ms) AS first_ms FROM deliveries WHERE state = ? AND ended_ms IS NOT NULL";
     /// Binds an id.
     DELIVERY_DELETE: () = "DELETE FROM deliveries WHERE event_id = ?";
     /// Binds an id and a number: attempts up to it.

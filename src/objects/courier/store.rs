@@ -12,7 +12,7 @@ use x402_core::error::Fault;
 use x402_core::messages::courier::CourierItem;
 use x402_core::records::pack::{pack, unpack};
 use x402_core::webhook::delivery::{
-    ATTEMPTS_KEPT, DeliveryRecord, DeliveryState, DeliverySummary, failure_name, message_body,
+    ATTEMPTS_KEPT, DeliveryRecord, DeliveryState, DeliverySummary, failure_name, first_due, message_body,
 };
 use x402_core::webhook::outcome::AttemptEnd;
 use x402_core::webhook::redelivery::Redelivery;
@@ -72,7 +72,8 @@ impl CourierStore {
 
     /// Stores a delivery; whether its event is new.
     pub(super) fn put(&self, item: &CourierItem, seq: i64, now: UnixMillis) -> Result<bool, Fault> {
-        Ok(self.db.first(sql::DELIVERY_PUT, Self::values(item, seq, now)?)?.is_some())
+        let due = first_due(item.event.id, now);
+        Ok(self.db.first(sql::DELIVERY_PUT, Self::values(item, seq, due)?)?.is_some())
     }
 
     /// Stores a delivery that is not sent.
@@ -80,15 +81,27 @@ impl CourierStore {
         self.db.run(sql::DELIVERY_PUT_ENDED, Self::values(item, seq, now)?)
     }
 
-    fn values(item: &CourierItem, seq: i64, now: UnixMillis) -> Result<Vec<Value>, Fault> {
+    /// `at`: when it is due, or has ended.
+    fn values(item: &CourierItem, seq: i64, at: UnixMillis) -> Result<Vec<Value>, Fault> {
         let event = &item.event;
         let body = message_body((&event.kind, event.at), &event.body, item.test).map_err(Fault::internal)?;
         let [id, subject, kind] = [event.id.to_string(), event.subject.clone(), event.kind.clone()].map(Value::from);
-        Ok(vec![id, Value::Integer(seq), subject, kind, millis_value(now), Value::Blob(pack(&body))])
+        Ok(vec![id, Value::Integer(seq), subject, kind, millis_value(at), Value::Blob(pack(&body))])
     }
 
     pub(super) fn due(&self, now: UnixMillis, limit: usize) -> Result<Vec<DueRow>, Fault> {
         self.db.rows(sql::DELIVERIES_DUE, vec![millis_value(now), number_value(limit)?])
+    }
+
+    /// Has what is due later than a time be due now.
+    pub(super) fn hasten_later_than(&self, at: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
+        self.db.run(sql::DELIVERIES_SOONER, vec![millis_value(now), millis_value(at)])
+    }
+
+    /// When the last of those that are exhausted has ended.
+    pub(super) fn last_exhausted(&self) -> Result<Option<UnixMillis>, Fault> {
+        let exhausted = vec![DeliveryState::Exhausted.name().into()];
+        Ok(self.db.first(sql::LAST_END, exhausted)?.and_then(|row| row.0))
     }
 
     /// When the next delivery is due.

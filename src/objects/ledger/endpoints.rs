@@ -14,7 +14,7 @@ use worker::Delay;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::tenancy::tenant::Tenant;
-use x402_core::webhook::subscription::behind;
+use x402_core::webhook::subscription::{behind, learned};
 
 /// The directory's deadline where endpoints are loaded before something is shipped.
 const LOAD_MS: u64 = 2_000;
@@ -32,12 +32,13 @@ const UNHEARD: &str = "webhooks_unheard";
 pub(super) fn put_copy(
     store: &LedgerStore,
     before: &Tenant,
-    tenant: Tenant,
+    mut tenant: Tenant,
     now: UnixMillis,
 ) -> Result<(Tenant, bool), Fault> {
-    if tenant.webhooks.is_none() {
+    let Some(loaded) = tenant.webhooks.take() else {
         return Err(Fault::internal("a tenant was loaded without its endpoints"));
-    }
+    };
+    tenant.webhooks = Some(learned(loaded, before.endpoints(), now));
     let unheard: Option<UnixMillis> = match before.webhooks {
         Some(_) => None,
         None => store.state::<Option<UnixMillis>>(UNHEARD)?.flatten(),

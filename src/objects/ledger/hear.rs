@@ -6,6 +6,7 @@
 use super::TenantLedger;
 use super::shipment::{HeardEvent, Refusing};
 use super::store::LedgerStore;
+use crate::app;
 use crate::app::couriers;
 use crate::clients::courier::hand_over_within;
 use crate::objects::turns::Turns;
@@ -16,7 +17,7 @@ use std::collections::BTreeSet;
 use x402_chain::id::EndpointId;
 use x402_core::error::Fault;
 use x402_core::messages::courier::CourierItem;
-use x402_core::webhook::subscription::WebhookSubscription;
+use x402_core::webhook::subscription::{WebhookSubscription, learned};
 
 /// The deadline of a Courier that is asked while a list may wait: it stores a batch in some 100 ms. All are asked side by side,
 /// and one for which something waits is not asked.
@@ -36,9 +37,18 @@ pub(super) struct HandingOver {
 }
 
 impl TenantLedger {
-    /// The endpoints of the tenant.
+    /// The endpoints of the tenant. One that was made, or made active, by a clock that was ahead hears what happens from now on.
     pub(super) fn endpoints(&self) -> Result<Vec<WebhookSubscription>, Fault> {
-        self.with_state(|memory| Ok(memory.tenant.endpoints().to_vec()))
+        let store = self.store();
+        self.with_state(|memory| {
+            let known = memory.tenant.endpoints();
+            let heeding = learned(known.to_vec(), known, app::now());
+            if heeding != known {
+                memory.tenant.webhooks = Some(heeding.clone());
+                store.put_tenant(&memory.tenant)?;
+            }
+            Ok(heeding)
+        })
     }
 
     /// Sends events to the Couriers that are to get them, unless something waits for these. Returns the endpoints whose Couriers

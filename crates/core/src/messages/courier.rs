@@ -42,6 +42,9 @@ pub enum CourierMessage {
     },
     /// The endpoint was changed: read it again, and go on. [`CourierReply::Taken`].
     Wake,
+    /// The endpoint was made active, or has another URL: read it again, and send now what waits for its next attempt.
+    /// [`CourierReply::Taken`].
+    Resume,
     /// The endpoint is deleted: deliver nothing, and delete all that is stored. [`CourierReply::Erased`]; or
     /// [`CourierReply::Taken`] of an object that is at work: it does so once it finds that the endpoint is deleted.
     Erase,

@@ -297,6 +297,8 @@ mod tests {
             events: Vec::new(),
             disabled_at: disabled_at.map(UnixMillis),
             active_at: active_at.map(UnixMillis),
+            earlier: None,
+            made_at: None,
         };
         let all = vec![endpoint(1, None, None), endpoint(2, Some(5), None), endpoint(3, Some(5), Some(6))];
         let mut tenant = Tenant {

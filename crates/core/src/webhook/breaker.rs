@@ -2,7 +2,7 @@
 //! loses an attempt; then one message probes.
 
 use serde::{Deserialize, Serialize};
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 
 /// So many failures one after the other open it.
 const FAILURES_MAX: u32 = 5;
@@ -10,18 +10,27 @@ const FAILURES_MAX: u32 = 5;
 const OPEN_MS: u64 = 30_000;
 /// How long it is open at most: an endpoint that is back gets its messages within this time.
 const OPEN_MS_MAX: u64 = 300_000;
-/// An endpoint at which nothing but failures happened for so long is disabled.
-const FAILING_MS_MAX: u64 = 5 * 24 * 60 * 60 * 1_000;
+/// An endpoint at which attempts have failed for so long, and nothing else, is disabled.
+const FAILING_MS_MAX: u64 = 5 * DAY_MS;
+/// Failures that are further apart are not one time of failing: nothing says that what was sent between them would have failed.
+/// The schedule's pauses are shorter, so that a message that is tried again and again is one.
+const FAILING_GAP_MS: u64 = DAY_MS;
 
 /// The state of an endpoint, as its attempts have left it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndpointBreaker {
     /// Failures since the last success, without those of attempts that were in flight when it opened.
     failures: u32,
-    /// When the first of them was.
+    /// When the first of those was that are less than [`FAILING_GAP_MS`] apart.
     failing_since: Option<UnixMillis>,
+    /// When the last of them was. The build before does not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    failed_at: Option<UnixMillis>,
     /// Until when nothing is sent; after that one message at a time.
     open_until: Option<UnixMillis>,
+    /// The URL at which they happened: they say nothing of another one. The build before does not note it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    url: Option<String>,
 }
 
 /// What may be sent.
@@ -36,6 +45,12 @@ pub enum Passage {
 }
 
 impl EndpointBreaker {
+    /// What it says of a URL: what has failed at another one does not count.
+    #[must_use]
+    pub fn of(self, url: &str) -> Self {
+        if self.url.as_deref().is_none_or(|own| own == url) { self } else { Self::default() }
+    }
+
     /// What may be sent at a time. A pause that would last for longer than any does was noted by a clock that was ahead: it is
     /// over.
     #[must_use]
@@ -52,14 +67,17 @@ impl EndpointBreaker {
         *self = Self::default();
     }
 
-    /// Notes that an attempt failed. While it is open that was no probe, but one of those that were in flight when it opened:
+    /// Notes that an attempt failed at a URL. While it is open that was no probe, but one of those that were in flight when it opened:
     /// it says nothing new, and makes no pause longer.
-    pub fn note_failure(&mut self, now: UnixMillis) {
+    pub fn note_failure(&mut self, url: &str, now: UnixMillis) {
         if matches!(self.passage(now), Passage::Closed(_)) {
             return;
         }
         self.failures = self.failures.saturating_add(1);
-        self.failing_since.get_or_insert(now);
+        // A first failure of the future was noted by a clock that was ahead.
+        let goes_on = self.failed_at.is_some_and(|last| now.since(last) < FAILING_GAP_MS);
+        let since = self.failing_since.filter(|_| goes_on).map_or(now, |since| since.min(now));
+        (self.failing_since, self.failed_at, self.url) = (Some(since), Some(now), Some(url.to_owned()));
         if self.failures < FAILURES_MAX {
             return;
         }
@@ -68,10 +86,10 @@ impl EndpointBreaker {
         self.open_until = Some(now.plus(pause));
     }
 
-    /// Whether the endpoint has failed for so long that it is disabled.
+    /// Whether the endpoint has failed for so long that it is disabled: from the first of its failures to the last.
     #[must_use]
-    pub fn is_given_up(&self, now: UnixMillis) -> bool {
-        self.failing_since.is_some_and(|since| now.since(since) >= FAILING_MS_MAX)
+    pub fn is_given_up(&self) -> bool {
+        self.failing_since.zip(self.failed_at).is_some_and(|(since, last)| last.since(since) >= FAILING_MS_MAX)
     }
 }
 
@@ -81,33 +99,34 @@ mod tests {
     use proptest::prelude::*;
 
     const NOW: UnixMillis = UnixMillis(1_795_910_400_000);
+    const URL: &str = "https://shop.example/";
 
     #[test]
     fn five_failures_open_it_and_a_success_closes_it() {
         let mut breaker = EndpointBreaker::default();
         for _ in 0..4 {
-            breaker.note_failure(NOW);
+            breaker.note_failure(URL, NOW);
             assert_eq!(breaker.passage(NOW), Passage::Free);
         }
-        breaker.note_failure(NOW);
+        breaker.note_failure(URL, NOW);
         assert_eq!(breaker.passage(NOW), Passage::Closed(NOW.plus(30_000)));
         assert_eq!(breaker.passage(NOW.plus(30_000)), Passage::Probe);
-        breaker.note_failure(NOW.plus(30_000));
+        breaker.note_failure(URL, NOW.plus(30_000));
         assert_eq!(breaker.passage(NOW.plus(30_001)), Passage::Closed(NOW.plus(90_000)));
         breaker.note_success();
-        assert_eq!((breaker.passage(NOW), breaker.is_given_up(NOW.plus(u64::MAX / 2))), (Passage::Free, false));
+        assert_eq!((breaker.passage(NOW), breaker.is_given_up()), (Passage::Free, false));
     }
 
     #[test]
     fn what_was_in_flight_when_it_opened_makes_no_pause_longer() {
         let mut breaker = EndpointBreaker::default();
         for after_ms in 0..10 {
-            breaker.note_failure(NOW.plus(after_ms));
+            breaker.note_failure(URL, NOW.plus(after_ms));
         }
         assert_eq!(breaker.passage(NOW.plus(10)), Passage::Closed(NOW.plus(30_004)));
         // The probe does, once.
         for after_ms in 30_004..30_010 {
-            breaker.note_failure(NOW.plus(after_ms));
+            breaker.note_failure(URL, NOW.plus(after_ms));
         }
         assert_eq!(breaker.passage(NOW.plus(30_010)), Passage::Closed(NOW.plus(90_004)));
     }
@@ -116,25 +135,63 @@ mod tests {
     fn a_clock_that_was_ahead_closes_it_for_no_longer_than_any_pause() {
         let (mut breaker, ahead) = (EndpointBreaker::default(), NOW.plus(FAILING_MS_MAX));
         for _ in 0..5 {
-            breaker.note_failure(ahead);
+            breaker.note_failure(URL, ahead);
         }
         assert_eq!(
             [breaker.passage(ahead), breaker.passage(NOW)],
             [Passage::Closed(ahead.plus(30_000)), Passage::Probe]
         );
-        breaker.note_failure(NOW);
+        breaker.note_failure(URL, NOW);
         assert_eq!(breaker.passage(NOW), Passage::Closed(NOW.plus(60_000)));
+    }
+
+    /// A breaker after failures at these times, in hours.
+    fn failed(hours: &[u64]) -> EndpointBreaker {
+        let mut breaker = EndpointBreaker::default();
+        for hour in hours {
+            breaker.note_failure(URL, NOW.plus(hour.saturating_mul(3_600_000)));
+        }
+        breaker
     }
 
     #[test]
     fn an_endpoint_is_given_up_after_five_days_of_failures_alone() {
-        let mut breaker = EndpointBreaker::default();
-        breaker.note_failure(NOW);
-        assert!(!breaker.is_given_up(NOW.plus(FAILING_MS_MAX - 1)));
-        assert!(breaker.is_given_up(NOW.plus(FAILING_MS_MAX)));
+        let often: Vec<u64> = (0..=12).map(|at| at * 10).collect();
+        assert!(!failed(&often[..12]).is_given_up());
+        assert!(failed(&often).is_given_up());
+        let mut breaker = failed(&often);
         breaker.note_success();
-        breaker.note_failure(NOW.plus(FAILING_MS_MAX));
-        assert!(!breaker.is_given_up(NOW.plus(FAILING_MS_MAX)));
+        breaker.note_failure(URL, NOW.plus(FAILING_MS_MAX));
+        assert!(!breaker.is_given_up());
+    }
+
+    #[test]
+    fn days_in_which_nothing_was_tried_are_no_days_of_failures() {
+        // A message that was tried for 28 hours, then nothing for four days.
+        assert!(!failed(&[0, 8, 18, 28, 130]).is_given_up());
+        assert!(!failed(&[0, 120]).is_given_up());
+        // It begins anew with the first one after them.
+        let again: Vec<u64> = [0, 28].into_iter().chain((0..=12).map(|at| 130 + at * 10)).collect();
+        assert!(!failed(&again[..14]).is_given_up());
+        assert!(failed(&again).is_given_up());
+    }
+
+    #[test]
+    fn a_clock_that_was_ahead_makes_no_days_of_failures() {
+        assert!(!failed(&[0, 200, 1, 2]).is_given_up());
+        assert!(!failed(&[0, 23, 1, 2]).is_given_up());
+        // The build before has not noted when it failed last.
+        let before = format!(r#"{{"failures":9,"failing_since":{},"open_until":null}}"#, NOW.0);
+        let mut breaker: EndpointBreaker = serde_json::from_str(&before).expect("a breaker");
+        breaker.note_failure(URL, NOW.plus(FAILING_MS_MAX));
+        assert!(!breaker.is_given_up());
+    }
+
+    #[test]
+    fn what_has_failed_at_one_url_says_nothing_of_another() {
+        let breaker = failed(&[0; 5]);
+        assert_eq!(breaker.clone().of(URL), breaker);
+        assert_eq!(breaker.of("https://other.example/"), EndpointBreaker::default());
     }
 
     proptest! {
@@ -143,7 +200,7 @@ mod tests {
             let (mut breaker, mut now) = (EndpointBreaker::default(), NOW);
             for pause in pauses {
                 now = now.plus(pause);
-                breaker.note_failure(now);
+                breaker.note_failure(URL, now);
                 prop_assert!(!matches!(breaker.passage(now.plus(OPEN_MS_MAX)), Passage::Closed(_)));
             }
         }
@@ -152,7 +209,7 @@ mod tests {
         fn what_is_stored_is_read_back(failures in 0_u32..20) {
             let mut breaker = EndpointBreaker::default();
             for failure in 0..failures {
-                breaker.note_failure(NOW.plus(u64::from(failure) * OPEN_MS_MAX));
+                breaker.note_failure(URL, NOW.plus(u64::from(failure) * OPEN_MS_MAX));
             }
             let text = serde_json::to_string(&breaker).expect("JSON");
             prop_assert_eq!(serde_json::from_str::<EndpointBreaker>(&text).expect("a breaker"), breaker);

@@ -4,7 +4,7 @@ use super::outcome::AttemptEnd;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use x402_chain::id::EventId;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 
 /// How long a delivery is kept after its end at most, and for how long one that may be sent waits.
 pub const KEPT_MS: u64 = 30 * 24 * 60 * 60 * 1_000;
@@ -127,6 +127,13 @@ pub fn is_acceptable(event: EventId, now: UnixMillis) -> bool {
     now.since(event.created_at()) < KEPT_MS
 }
 
+/// Since when an event that has just come is due: now, or by the clock of whoever made it, where that is less. A clock that is
+/// ahead makes it wait for no longer; and what comes late waits as long as others, but for a day.
+#[must_use]
+pub fn first_due(event: EventId, now: UnixMillis) -> UnixMillis {
+    event.created_at().max(UnixMillis(now.0.saturating_sub(DAY_MS))).min(now)
+}
+
 /// What is kept of an answer: its first bytes as text, in which what is not printed is replaced.
 #[must_use]
 pub fn head_of(answer: &[u8]) -> String {
@@ -164,6 +171,13 @@ mod tests {
         let (at, event) = (UnixMillis(1_795_910_400_000), EventId::new(UnixMillis(1_795_910_400_000), [3; 10]));
         assert!(is_acceptable(event, at) && is_acceptable(event, UnixMillis(0)));
         assert!(is_acceptable(event, at.plus(KEPT_MS - 1)) && !is_acceptable(event, at.plus(KEPT_MS)));
+    }
+
+    #[test]
+    fn what_comes_is_due_whatever_clock_has_taken_it() {
+        let (at, event) = (UnixMillis(1_795_910_400_000), EventId::new(UnixMillis(1_795_910_400_000), [3; 10]));
+        assert_eq!([UnixMillis(7), at, at.plus(9)].map(|now| first_due(event, now)), [UnixMillis(7), at, at]);
+        assert_eq!(first_due(event, at.plus(KEPT_MS)), at.plus(KEPT_MS - DAY_MS));
     }
 
     #[test]
