@@ -5,7 +5,7 @@ use super::{Author, notice, notice_of, sync};
 use crate::alerts;
 use crate::app::App;
 use crate::d1::billing::rows::DueRow;
-use crate::d1::billing::{due, put_done, put_off};
+use crate::d1::billing::{due, put_again, put_done, put_off};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use x402_chain::time::UnixMillis;
 use x402_core::billing::due::next_due;
@@ -32,7 +32,7 @@ pub(crate) async fn go_on(app: &App, now: UnixMillis) -> Result<usize, Fault> {
             Ok(()) => done = done.saturating_add(1),
             Err(fault) => {
                 event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
-                put_off(&db, &row, Some(now.plus(AGAIN_MS))).await?;
+                put_again(&db, &row, now.plus(AGAIN_MS)).await?;
             }
         }
     }
