@@ -63,7 +63,8 @@ async fn difference(app: &App, row: &BillingRow, now: UnixMillis) -> Result<Opti
         return Ok(Some(format!("{} subscriptions beyond the one that counts go on", picture.surplus.len())));
     }
     let (tenant, _) = d1::read_tenant(&db, row.tenant).await?;
-    let wanted = stored_tier(Some(row), now).filter(|_| tenant.tier_by == TierBy::Billing);
+    // Without a state there has never been a subscription from which a tier would follow.
+    let wanted = stored_tier(Some(row), now).filter(|_| tenant.tier_by == TierBy::Billing && row.state.is_some());
     Ok(wanted
         .filter(|tier| *tier != tenant.tier)
         .map(|tier| format!("the tier is {}, and {} is paid", tenant.tier.plan().name, tier.plan().name)))

@@ -6,6 +6,7 @@ use crate::app::App;
 use crate::d1::billing::note_told;
 use crate::d1::billing::rows::{BillingRow, StandingRow};
 use crate::stripe::{Stripe, StripeFailure};
+use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use sha2::{Digest, Sha256};
 use x402_core::billing::answer::read_customer;
 use x402_core::billing::form;
@@ -86,7 +87,14 @@ pub(super) async fn tell_customer(
     };
     if !is_known {
         let key = format!("{}:told.{customer}:{}", author.tenant(), row.read_ticket);
-        stripe.write(&update_customer(customer, email, name), &key).await?;
+        match stripe.write(&update_customer(customer, email, name), &key).await {
+            Ok(_) => {}
+            // An address that Stripe does not take is not told again.
+            Err(failure @ StripeFailure::Refused(400 | 402 | 422, _)) => {
+                event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&failure.into())]);
+            }
+            Err(failure) => return Err(failure.into()),
+        }
     }
     note_told(&app.db()?, (author.tenant(), customer), &told).await
 }

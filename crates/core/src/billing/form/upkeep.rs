@@ -6,10 +6,10 @@ use super::StripeCall;
 /// the end itself, so that an end that the owner has asked for is never taken back.
 pub const ENDS_BY_DELETION: &str = "x402_deletion";
 
-/// Tells Stripe the address and the name of a customer. Without a name Stripe keeps none.
+/// Tells Stripe the address and the name of a customer. Stripe takes no empty name: who has none has the address in its place.
 #[must_use]
 pub fn update_customer(customer: &str, email: &str, name: Option<&str>) -> StripeCall {
-    let form = [("email", email), ("name", name.unwrap_or_default())];
+    let form = [("email", email), ("name", name.unwrap_or(email))];
     StripeCall::post(format!("/v1/customers/{customer}"), &form)
 }
 
@@ -31,6 +31,6 @@ mod tests {
         let form = |ends| end_by_deletion("sub_1", ends).encoded();
         assert_eq!(form(true), "cancel_at_period_end=true&metadata%5Bx402_deletion%5D=true");
         assert_eq!(form(false), "cancel_at_period_end=false&metadata%5Bx402_deletion%5D=");
-        assert_eq!(update_customer("cus_1", "a@x.test", None).encoded(), "email=a%40x.test&name=");
+        assert_eq!(update_customer("cus_1", "a@x.test", None).encoded(), "email=a%40x.test&name=a%40x.test");
     }
 }
