@@ -16,8 +16,8 @@ use crate::d1;
 use crate::d1::alerts::{self as notices, NewNotice};
 use crate::d1::billing::rows::{BillingRow, StandingRow};
 use crate::d1::billing::{
-    BillingFound, TierFound, begin_read, billing_of, erase_billing, put_found, read_billing, read_standing, want_read,
-    want_read_of,
+    BillingFound, TierFound, begin_read, billing_of, erase_billing, put_found, put_tier, read_billing, read_standing,
+    want_read, want_read_of,
 };
 use crate::d1::change::{Actor, Change};
 use crate::request::IncomingRequest;
@@ -287,6 +287,31 @@ async fn write_tier(
         alerts::queue(app, &mails).await;
     }
     Ok(is_changed)
+}
+
+/// Ends the grace of a tenant whose customer cannot be read: that it has ended follows from what was read before, and the next
+/// read gives the plan back where its invoice was paid meanwhile.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn end_grace(app: &App, tenant: TenantId, now: UnixMillis) -> Result<(), Fault> {
+    let (db, author) = (app.db()?, Author::System(tenant, now));
+    let Some(row) = read_billing(&db, tenant).await? else { return Ok(()) };
+    let is_past_due = row.state.as_ref().is_some_and(|state| state.status == SubscriptionStatus::PastDue);
+    let (before, _) = d1::read_tenant(&db, tenant).await?;
+    let Some(to) = stored_tier(Some(&row), now) else { return Ok(()) };
+    if !is_past_due || before.tier_by != TierBy::Billing || to >= before.tier {
+        return Ok(());
+    }
+    let made = tier_change(author.change(AuditAction::TierUpdated, &tenant.to_string())?, before.tier, to);
+    let (text, posted, mails) = notice_of(app, &db, author, changed_text(before.tier, to)).await?;
+    let tier = TierFound { tier: to, made: &made, notice: notice(app, now, (&text, posted, &mails))? };
+    if put_tier(&db, row.read_ticket, &tier).await? {
+        alerts::queue(app, &mails).await;
+        // The timed job of each minute makes those load it that do not.
+        let _ = load_ledgers(app, author).await;
+    }
+    Ok(())
 }
 
 /// What the audit log records of a tier that is another.

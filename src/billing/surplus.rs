@@ -21,6 +21,17 @@ const DUPLICATE_MS: u64 = 2 * DAY_MS;
 /// The code for a payment that was given back before.
 const REFUNDED_BEFORE: &str = "charge_already_refunded";
 
+/// What is done about the payment of a second subscription.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Surplus {
+    /// It is given back.
+    Duplicate,
+    /// Operators are asked whether it is given back.
+    Asked,
+    /// It was used, and operators are told.
+    Used,
+}
+
 /// Ends all subscriptions beyond the one that counts. One that cannot be ended keeps no other; the first fault is returned.
 pub(super) async fn end_all(
     app: &App,
@@ -35,7 +46,14 @@ pub(super) async fn end_all(
     let mut outcome = Ok(());
     for surplus in &found.picture.surplus {
         let is_duplicate = kept.created.since(surplus.created).max(surplus.created.since(kept.created)) <= DUPLICATE_MS;
-        let ended = end(app, author, (customer, row), (surplus, is_duplicate)).await;
+        // A larger plan may have been bought to be used for the time until a smaller one is paid.
+        let is_larger = surplus.tier > kept.tier;
+        let kind = match (is_duplicate, is_larger || !app.settings.refunds_duplicates()) {
+            (false, _) => Surplus::Used,
+            (true, true) => Surplus::Asked,
+            (true, false) => Surplus::Duplicate,
+        };
+        let ended = end(app, author, (customer, row), (surplus, kind)).await;
         outcome = outcome.and(ended);
     }
     outcome
@@ -46,10 +64,10 @@ async fn end(
     app: &App,
     author: Author<'_>,
     (customer, row): (&str, &BillingRow),
-    (surplus, is_duplicate): (&Subscription, bool),
+    (surplus, kind): (&Subscription, Surplus),
 ) -> Result<(), Fault> {
     let stripe = Stripe::of(app)?;
-    let refunds = is_duplicate && app.settings.refunds_duplicates();
+    let refunds = kind == Surplus::Duplicate;
     let (refunded, refused) =
         if refunds { refund(&stripe, author, row.read_ticket, surplus).await? } else { (0, None) };
     if row.surplus_told.as_ref() != Some(&surplus.id) {
@@ -64,10 +82,10 @@ async fn end(
             );
             operators::tell(app, &text, author.now()).await?;
         }
-        let payment = match (refunded, is_duplicate) {
+        let payment = match (refunded, kind) {
             (1.., _) => SecondPayment::Refunded,
-            (0, true) => SecondPayment::Owed,
-            (0, false) => SecondPayment::Used,
+            (0, Surplus::Duplicate | Surplus::Asked) => SecondPayment::Owed,
+            (0, Surplus::Used) => SecondPayment::Used,
         };
         tell(app, author, surplus, (refunded, payment)).await?;
     }

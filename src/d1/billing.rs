@@ -92,6 +92,32 @@ fn notice_statements(
     Ok(statements)
 }
 
+/// The statements of a tier that follows from the read of a number, if that is still the one that was written last.
+fn tier_statements(
+    db: &D1Database,
+    (tenant, ticket): (&str, u64),
+    TierFound { tier, made, notice }: &TierFound<'_>,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let bind = [
+        BoundValue::Text(tenant),
+        BoundValue::Text(tier.plan().name),
+        BoundValue::Ms(made.at),
+        BoundValue::Number(ticket),
+    ];
+    let mut statements = vec![statement(db, sql::TIER_FOLLOWS, &bind)?];
+    statements.extend(made.statements(db)?);
+    statements.extend(notice_statements(db, (tenant, BillingNotice::PlanChanged), notice)?);
+    Ok(statements)
+}
+
+/// Writes the tier that follows by time from the read of a number, unless another was written. Returns whether it was changed.
+pub(crate) async fn put_tier(db: &D1Database, ticket: u64, tier: &TierFound<'_>) -> Result<bool, Fault> {
+    let tenant = tier.made.tenant.to_string();
+    let results = batch(db, tier_statements(db, (&tenant, ticket), tier)?).await?;
+    let changed = results.first().map(|result| rows_of(sql::TIER_FOLLOWS, result)).transpose()?;
+    Ok(changed.is_some_and(|rows| !rows.is_empty()))
+}
+
 /// Writes what a read of Stripe has found, unless a later one was written; `made` is recorded where the state is another. Returns
 /// whether the tier was changed.
 pub(crate) async fn put_found(
@@ -117,11 +143,8 @@ pub(crate) async fn put_found(
     ];
     statements.push(statement(db, sql::BILLING_READ, &bind)?);
     let at_tier = statements.len();
-    if let Some(TierFound { tier, made, notice }) = tier {
-        let bind = [of, BoundValue::Text(tier.plan().name), BoundValue::Ms(made.at), ticket];
-        statements.push(statement(db, sql::TIER_FOLLOWS, &bind)?);
-        statements.extend(made.statements(db)?);
-        statements.extend(notice_statements(db, (&tenant, BillingNotice::PlanChanged), notice)?);
+    if let Some(tier) = tier {
+        statements.extend(tier_statements(db, (&tenant, found.ticket), tier)?);
     }
     let results = batch(db, statements).await?;
     let changed =

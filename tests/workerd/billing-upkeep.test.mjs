@@ -128,13 +128,14 @@ test("a tenant is not erased while its customer cannot be deleted: no key, or on
 });
 
 /** Two checkouts of a tenant that are both paid, without a trial; their subscriptions, the older first. */
-async function paidTwice() {
+async function paidTwice(plans = ["starter", "pro"]) {
   const { stripe, worker } = billed;
   const owner = await payer(billed);
   const customer = await owner.pays("starter");
   await owner.cancel("now");
   await stripe.deliver(worker);
-  const made = [await owner.checkout("starter"), await owner.checkout("pro")];
+  const made = [];
+  for (const plan of plans) made.push(await owner.checkout(plan));
   const paid = made.map(({ body }) => {
     stripe.advance(2000);
     return stripe.complete(stripe.sessionsOf(customer).find(({ url }) => url === body.url)).subscription;
@@ -186,6 +187,39 @@ test("a Worker that is killed after the end of a second subscription has told of
   await billed.tier(owner.id, "pro");
   assert.deepEqual(await billed.log(owner.id, "subscription.surplus"), ["subscription.surplus 1 refunded"]);
   assert.equal((await subjects(owner, /second subscription/)).length, 1);
+});
+
+test("a larger plan that was paid before a smaller one is not given back by itself", async () => {
+  const { stripe, worker } = billed;
+  const owner = await paidTwice(["enterprise", "starter"]);
+  await stripe.deliver(worker);
+  await billed.tier(owner.id, "starter");
+  await until(() => atStripe(owner.paid[0]).status === "canceled", "its end");
+  assert.deepEqual(await billed.log(owner.id, "subscription.surplus"), ["subscription.surplus nothing refunded"]);
+  assert.match((await toldOf(owner.paid[0]))[0].text, /is to be refunded/);
+});
+
+test("the grace ends while Stripe cannot be read, and the next read gives the plan back that was paid", async () => {
+  const { stripe, worker } = billed;
+  const owner = await paying(billed, "pro");
+  stripe.turnCard(owner.customer, "declines");
+  await billed.advance(32 * DAY);
+  await stripe.deliver(worker);
+  await billed.status(owner.id, "past_due");
+  assert.equal((await owner.read()).tier, "pro");
+  stripe.faults.add({ kind: "limited", method: "GET", times: Number.POSITIVE_INFINITY });
+  await billed.worker.advance(7 * DAY + HOUR);
+  await billed.minutely();
+  assert.equal((await billed.worker.sql("SELECT tier FROM tenants WHERE id = ?", owner.id))[0].tier, "free");
+  assert.equal((await billed.log(owner.id, "tier%")).at(-1), "tier.updated pro → free");
+  // The invoice was paid meanwhile.
+  stripe.faults.clear();
+  stripe.turnCard(owner.customer, "ok");
+  for (const { id, status } of stripe.invoices(owner.customer)) if (status === "open") stripe.do("POST", `/v1/invoices/${id}/pay`);
+  lose();
+  await billed.worker.advance(10 * MINUTE);
+  await billed.minutely();
+  await billed.tier(owner.id, "pro");
 });
 
 test("what an operator sells beside the plan neither ends it nor counts in its place", async () => {
