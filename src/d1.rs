@@ -275,11 +275,11 @@ fn tenant_statements(
 }
 
 /// Changes a tenant; returns the tenants that lost addresses. `made` is absent where only recipients are changed, each of
-/// which has its own.
+/// which has its own. `first` are statements that come in front of the change, in its batch.
 pub(crate) async fn change_tenant(
     db: &D1Database,
     id: TenantId,
-    (change, made): (&TenantChange, Option<&Change>),
+    (change, made, first): (&TenantChange, Option<&Change>, Vec<D1PreparedStatement>),
     recipients: Vec<(&'static Network, Option<Address>, Change)>,
     now: UnixMillis,
 ) -> Result<Vec<TenantId>, Fault> {
@@ -301,7 +301,8 @@ pub(crate) async fn change_tenant(
         BoundValue::Ms(now),
         BoundValue::Text(&text),
     ];
-    let mut statements = vec![statement(db, sql::TENANT_PATCH, &bind)?];
+    let mut statements = first;
+    statements.push(statement(db, sql::TENANT_PATCH, &bind)?);
     if let Some(made) = made {
         statements.extend(made.statements(db)?);
     }

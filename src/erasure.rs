@@ -2,6 +2,7 @@
 //! the request that said so has not, and erases personal data once a deletion is due. Each step may be repeated: a Worker
 //! that is killed between two leaves the rest to the next run. It also erases what is left of webhook endpoints that were removed.
 
+use crate::alerts::operators;
 use crate::app;
 use crate::app::App;
 use crate::archive;
@@ -32,6 +33,9 @@ const TENANTS_MAX: u64 = 10;
 const TURNS_MAX: usize = 20;
 /// Removed endpoints of one run, and how many at the same time: with the deadline of a call a run ends within a minute.
 const ENDPOINTS_MAX: u64 = 50;
+/// How long an erasure may take until operators are told, and of how many they are told at once.
+const LATE_MS: u64 = 6 * 60 * 60_000;
+const LATE_MAX: u64 = 50;
 const AT_ONCE: usize = 5;
 
 /// Goes on with deletions that are open; returns about how many something was done. A tenant that fails keeps no other
@@ -83,9 +87,6 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
             return Ok(false);
         }
     }
-    if !billing::erase(app, tenant).await? {
-        return Ok(false);
-    }
     // After the ledgers, which ship to the endpoints that they know.
     for endpoint in endpoints::list_endpoints(&app.db()?, tenant).await? {
         if !erase_courier(app, endpoint.id).await? {
@@ -93,7 +94,28 @@ async fn close_and_erase(app: &App, tenant: TenantId, erases: bool, now: UnixMil
         }
     }
     endpoints::erase_endpoints(&app.db()?, tenant).await?;
-    Ok(true)
+    // Last: where Stripe is away, or its key, nothing else waits for it.
+    billing::erase(app, tenant).await
+}
+
+/// Tells operators of tenants whose erasure began some hours ago and is not done, as where Stripe's key is missing and a customer
+/// cannot be deleted; returns how many.
+///
+/// # Errors
+/// Where the directory fails.
+pub(crate) async fn tell_late(app: &App, now: UnixMillis) -> Result<usize, Fault> {
+    let before = UnixMillis(now.0.saturating_sub(LATE_MS));
+    let late = deletions::late_deletions(&app.db()?, before, LATE_MAX).await?;
+    if !late.is_empty() {
+        let names: Vec<String> = late.iter().map(|one| one.tenant.to_string()).collect();
+        let text = format!(
+            "Deletions that are due are not done: {}. The log says why (deletion_failed). A plan that was paid goes on to be \
+             charged until the customer is deleted at Stripe, which takes the key of the account that made it.",
+            names.join(", ")
+        );
+        operators::tell(app, &text, now).await?;
+    }
+    Ok(late.len())
 }
 
 /// Has the Couriers of removed endpoints delete what they hold, where the request that removed them has not; returns of how many

@@ -1,12 +1,12 @@
 //! Whether the directory says what Stripe says: every night for those who were read longest ago, and on an operator's demand
 //! for all. What differs is brought in line, and operators get a message: an event was lost, and the mistake is ours.
 
-use super::{Author, read_picture, stored_tier, sync, sync_customer};
+use super::{Author, Synced, read_customer_of, stored_tier, sync, sync_customer};
 use crate::alerts::operators;
 use crate::app::App;
 use crate::d1;
 use crate::d1::billing::rows::BillingRow;
-use crate::d1::billing::{billed_after, billed_stale, billing_of, purge_events, read_billing};
+use crate::d1::billing::{billed_after, billed_stale, customers_held, purge_events, read_billing, unpaid_tiers};
 use crate::stripe::Stripe;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::Deserialize;
@@ -21,8 +21,14 @@ use x402_core::error::Fault;
 /// Customers that a nightly run compares, of those whose last read is older than most of a day.
 const NIGHT_MAX: u64 = 500;
 const STALE_MS: u64 = 20 * 60 * 60_000;
-/// Pages of a hundred events that were not delivered which a nightly run reads.
+/// Pages of a hundred events that were not delivered which a nightly run reads, and customers of them that it reads back.
 const EVENT_PAGES_MAX: usize = 20;
+const UNDELIVERED_MAX: usize = 500;
+/// Pages of a hundred subscriptions, and tenants with a tier and no subscription, that a nightly run looks through.
+const SUBSCRIPTION_PAGES_MAX: usize = 50;
+const UNPAID_MAX: u64 = 100;
+/// Differences that one message names.
+const LINES_MAX: usize = 50;
 /// How far back they are asked for: Stripe sends one again for three days.
 const EVENTS_SINCE_MS: u64 = 4 * DAY_MS;
 /// Tenants that one part of a check on demand compares: two or three requests to Stripe each.
@@ -41,10 +47,14 @@ fn words(state: Option<&BillingState>) -> String {
 async fn difference(app: &App, row: &BillingRow, now: UnixMillis) -> Result<Option<String>, Fault> {
     let (stripe, db) = (Stripe::of(app)?, app.db()?);
     let Some(customer) = &row.customer else { return Ok(None) };
-    let (_, picture, is_deleted) = read_picture(&stripe, customer).await?;
-    if is_deleted {
+    let Some(found) = read_customer_of(&stripe, customer).await? else {
+        let cause = "STRIPE_SECRET_KEY is of another account or mode than the one in which it was made";
+        return Ok(Some(format!("Stripe does not know the customer {customer}: {cause}")));
+    };
+    if found.is_deleted {
         return Ok(Some(format!("the customer {customer} was deleted at Stripe")));
     }
+    let picture = found.picture;
     if picture.state != row.state {
         let (kept, found) = (words(row.state.as_ref()), words(picture.state.as_ref()));
         return Ok(Some(format!("the directory has {kept}; Stripe has {found}")));
@@ -53,7 +63,8 @@ async fn difference(app: &App, row: &BillingRow, now: UnixMillis) -> Result<Opti
         return Ok(Some(format!("{} subscriptions beyond the one that counts go on", picture.surplus.len())));
     }
     let (tenant, _) = d1::read_tenant(&db, row.tenant).await?;
-    let wanted = stored_tier(Some(row), now).filter(|_| tenant.tier_by == TierBy::Billing);
+    // Without a state there has never been a subscription from which a tier would follow.
+    let wanted = stored_tier(Some(row), now).filter(|_| tenant.tier_by == TierBy::Billing && row.state.is_some());
     Ok(wanted
         .filter(|tier| *tier != tenant.tier)
         .map(|tier| format!("the tier is {}, and {} is paid", tenant.tier.plan().name, tier.plan().name)))
@@ -100,11 +111,21 @@ async fn compare_all(app: &App, tenants: Vec<TenantId>, now: UnixMillis) -> Resu
     let mut differences = Vec::new();
     for tenant in tenants {
         if let Some(difference) = compare(app, tenant, now).await? {
-            sync(app, Author::System(tenant, now)).await?;
-            differences.push(difference);
+            differences.push(in_line(app, tenant, difference, now).await);
         }
     }
     Ok(differences)
+}
+
+/// Brings a tenant that differs in line. Where that fails the difference says so: it keeps no other tenant from being compared.
+async fn in_line(app: &App, tenant: TenantId, found: BillingDifference, now: UnixMillis) -> BillingDifference {
+    let fault = match sync(app, Author::System(tenant, now)).await {
+        Ok(Some(Synced { unfinished: Some(fault), .. })) | Err(fault) => fault,
+        Ok(_) => return found,
+    };
+    event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
+    let detail = format!("{}; it could not be brought in line: {}", found.detail, fault.detail);
+    BillingDifference { detail, ..found }
 }
 
 #[derive(Deserialize)]
@@ -119,22 +140,51 @@ struct ListedMetadata {
     tenant: Option<String>,
 }
 
-/// Subscriptions at Stripe that say they are a tenant's, and whose customer no tenant has.
-async fn check_subscriptions(app: &App, after: Option<&str>, now: UnixMillis) -> Result<BillingChecked, Fault> {
+/// A page of subscriptions at Stripe that say they are a tenant's, and whose customer no tenant has; and the last one's id
+/// where there are more.
+async fn orphans(app: &App, after: Option<&str>) -> Result<(Vec<BillingDifference>, Option<String>), Fault> {
     let (stripe, db) = (Stripe::of(app)?, app.db()?);
     let page: StripePage<Listed> = read(&stripe.read(&form::list_all_subscriptions(after)).await?, "subscriptions")?;
-    let mut differences = Vec::new();
     let last = page.data.last().map(|last| last.id.clone());
-    for one in page.data {
-        let Some(tenant) = one.metadata.and_then(|all| all.tenant) else { continue };
-        if billing_of(&db, &one.customer).await?.is_none() {
-            let detail =
-                format!("{} of the customer goes on, and no tenant has the customer; it names {tenant}", one.id);
-            differences.push(BillingDifference { tenant: None, customer: Some(one.customer), detail });
-        }
+    let of_tenants = page.data.into_iter().filter_map(|one| {
+        let tenant = one.metadata.and_then(|all| all.tenant)?;
+        Some((one.id, one.customer, tenant))
+    });
+    let of_tenants: Vec<(String, String, String)> = of_tenants.collect();
+    let customers: Vec<&str> = of_tenants.iter().map(|(_, customer, _)| customer.as_str()).collect();
+    let held = if customers.is_empty() { Vec::new() } else { customers_held(&db, &customers).await? };
+    let lost = of_tenants.into_iter().filter(|(_, customer, _)| !held.contains(customer));
+    let differences = lost.map(|(id, customer, tenant)| {
+        let detail = format!(
+            "{id} of the customer goes on, and no tenant has the customer; it names {tenant}. Nobody can end it here: end it in \
+             Stripe's dashboard, and look whether what was paid is to be refunded"
+        );
+        BillingDifference { tenant: None, customer: Some(customer), detail }
+    });
+    Ok((differences.collect(), last.filter(|_| page.has_more)))
+}
+
+/// Tenants that have a tier by what is paid, and have never paid: an operator has set it by a build that did not say so.
+async fn unpaid(app: &App, after: &str) -> Result<Vec<BillingDifference>, Fault> {
+    let rows = unpaid_tiers(&app.db()?, after, UNPAID_MAX).await?;
+    let differences = rows.into_iter().map(|row| {
+        let tier = row.tier.plan().name;
+        let detail = format!(
+            "the tier is {tier} by what is paid, and there has never been a subscription. Set `tier` by hand to keep it, or \
+             `tier_by` to `billing` to end it"
+        );
+        BillingDifference { tenant: Some(row.tenant.to_string()), customer: None, detail }
+    });
+    Ok(differences.collect())
+}
+
+async fn check_subscriptions(app: &App, after: Option<&str>, now: UnixMillis) -> Result<BillingChecked, Fault> {
+    let (mut differences, next) = orphans(app, after).await?;
+    if next.is_none() {
+        differences.extend(unpaid(app, "").await?);
     }
     tell(app, &differences, now).await?;
-    let next_cursor = last.filter(|_| page.has_more).map(|last| CheckCursor::Subscriptions(Some(last)).text());
+    let next_cursor = next.map(|last| CheckCursor::Subscriptions(Some(last)).text());
     Ok(BillingChecked { checked: 0, differences, next_cursor })
 }
 
@@ -142,16 +192,21 @@ async fn tell(app: &App, differences: &[BillingDifference], now: UnixMillis) -> 
     if differences.is_empty() {
         return Ok(());
     }
-    let line = |one: &BillingDifference| format!("{}: {}", one.tenant.as_deref().unwrap_or("no tenant"), one.detail);
-    let lines: Vec<String> = differences.iter().map(line).collect();
+    let name = |one: &BillingDifference| one.tenant.clone().or_else(|| one.customer.clone()).unwrap_or_default();
+    let line = |one: &BillingDifference| format!("{}: {}", name(one), one.detail);
+    let mut lines: Vec<String> = differences.iter().take(LINES_MAX).map(line).collect();
+    let more = differences.len().saturating_sub(LINES_MAX);
+    if more > 0 {
+        lines.push(format!("{more} more: npm run billing:check names them."));
+    }
     event(TelemetryKind::BillingDiffers, &[TelemetryField::Done(differences.len())]);
-    let of_tenants = "was brought in line, where it is of a tenant";
-    let text = format!("Billing: the directory differed from Stripe, and {of_tenants}.\n{}", lines.join("\n"));
+    let mended = "was brought in line, but for what says how it is to be";
+    let text = format!("Billing: the directory differed from Stripe, and {mended}.\n{}", lines.join("\n"));
     operators::tell(app, &text, now).await
 }
 
-/// The nightly run: customers of events that Stripe could not deliver, then those who were read longest ago. Returns how many
-/// were compared. One that fails keeps no other waiting.
+/// The nightly run: customers of events that Stripe could not deliver, then those who were read longest ago, then what is of no
+/// tenant or of no subscription. Returns how many were compared. One that fails keeps no other waiting.
 ///
 /// # Errors
 /// Where the directory or Stripe fails.
@@ -170,20 +225,41 @@ pub(crate) async fn reconcile(app: &App, now: UnixMillis) -> Result<usize, Fault
     let stale = billed_stale(&db, UnixMillis(now.0.saturating_sub(STALE_MS)), NIGHT_MAX).await?;
     let count = stale.len();
     for tenant in stale {
-        let compared = match compare(app, tenant, now).await {
-            Ok(difference) => {
-                differences.extend(difference);
-                // Also where nothing differs: it is the read that counts as the last.
-                sync(app, Author::System(tenant, now)).await.map(|_| ())
+        match compare(app, tenant, now).await {
+            Ok(Some(difference)) => differences.push(in_line(app, tenant, difference, now).await),
+            // Also where nothing differs: it is the read that counts as the last.
+            Ok(None) => {
+                if let Err(fault) = sync(app, Author::System(tenant, now)).await {
+                    event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
+                }
             }
-            Err(fault) => Err(fault),
-        };
-        if let Err(fault) = compared {
-            event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
+            Err(fault) => event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]),
         }
     }
+    // What was compared is told also where this fails.
+    let failed = match of_nobody(app).await {
+        Ok(lost) => {
+            differences.extend(lost);
+            None
+        }
+        Err(fault) => Some(fault),
+    };
     tell(app, &differences, now).await?;
-    Ok(count)
+    failed.map_or(Ok(count), Err)
+}
+
+/// Subscriptions that no tenant has, and tiers that no subscription pays: what no tenant's own comparison shows.
+async fn of_nobody(app: &App) -> Result<Vec<BillingDifference>, Fault> {
+    let (mut all, mut after) = (unpaid(app, "").await?, None);
+    for _ in 0..SUBSCRIPTION_PAGES_MAX {
+        let (found, next) = orphans(app, after.as_deref()).await?;
+        all.extend(found);
+        if next.is_none() {
+            break;
+        }
+        after = next;
+    }
+    Ok(all)
 }
 
 /// The customers of events that Stripe could not deliver, each once.
@@ -196,7 +272,7 @@ async fn undelivered(app: &App, now: UnixMillis) -> Result<Vec<String>, Fault> {
         let page: StripePage<StripeEvent> = read(&body, "events")?;
         after = page.data.last().map(|last| last.id.clone());
         for customer in page.data.into_iter().filter_map(|one| one.customer) {
-            if !customers.contains(&customer) {
+            if !customers.contains(&customer) && customers.len() < UNDELIVERED_MAX {
                 customers.push(customer);
             }
         }

@@ -1,12 +1,12 @@
 //! What is due by time: the mail before a trial's end, the mails after a failed charge, the end of its grace. Stripe is read
 //! before each: nobody gets a mail about an invoice that was paid a minute ago, nor several of which one says all.
 
-use super::{Author, notice, notice_of, sync};
+use super::{Author, end_grace, notice, notice_of, sync};
 use crate::alerts;
 use crate::app::App;
 use crate::d1;
 use crate::d1::billing::rows::DueRow;
-use crate::d1::billing::{due, put_done, put_off};
+use crate::d1::billing::{due, put_again, put_done, put_off};
 use crate::stripe::Stripe;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use x402_api::billing::TierBy;
@@ -29,17 +29,18 @@ const INVOICES: u32 = 10;
 /// # Errors
 /// Where the directory fails.
 pub(crate) async fn go_on(app: &App, now: UnixMillis) -> Result<usize, Fault> {
-    if app.settings.stripe_key().is_none() {
-        return Ok(0);
-    }
     let db = app.db()?;
     let mut done = 0_usize;
     for row in due(&db, now, TENANTS_MAX).await? {
         match step(app, &row, now).await {
             Ok(()) => done = done.saturating_add(1),
             Err(fault) => {
-                event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
-                put_off(&db, &row, Some(now.plus(AGAIN_MS))).await?;
+                // Without the key nothing is to be sent, which is no fault.
+                if app.settings.stripe_key().is_some() {
+                    event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]);
+                }
+                end_grace(app, row.tenant, now).await?;
+                put_again(&db, &row, now.plus(AGAIN_MS)).await?;
             }
         }
     }

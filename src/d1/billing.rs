@@ -9,7 +9,7 @@ pub mod sql;
 use super::alerts::NewNotice;
 use super::change::Change;
 use super::{BoundValue, all, batch, result_of, rows_of, statement};
-use rows::{BilledTenant, BillingRow, DueRow, UnknownPriceRow};
+use rows::{BilledTenant, BillingRow, DueRow, HeldCustomer, StandingRow, UnknownPriceRow, UnpaidTierRow};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::billing::Holdings;
 use x402_chain::id::TenantId;
@@ -92,6 +92,32 @@ fn notice_statements(
     Ok(statements)
 }
 
+/// The statements of a tier that follows from the read of a number, if that is still the one that was written last.
+fn tier_statements(
+    db: &D1Database,
+    (tenant, ticket): (&str, u64),
+    TierFound { tier, made, notice }: &TierFound<'_>,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let bind = [
+        BoundValue::Text(tenant),
+        BoundValue::Text(tier.plan().name),
+        BoundValue::Ms(made.at),
+        BoundValue::Number(ticket),
+    ];
+    let mut statements = vec![statement(db, sql::TIER_FOLLOWS, &bind)?];
+    statements.extend(made.statements(db)?);
+    statements.extend(notice_statements(db, (tenant, BillingNotice::PlanChanged), notice)?);
+    Ok(statements)
+}
+
+/// Writes the tier that follows by time from the read of a number, unless another was written. Returns whether it was changed.
+pub(crate) async fn put_tier(db: &D1Database, ticket: u64, tier: &TierFound<'_>) -> Result<bool, Fault> {
+    let tenant = tier.made.tenant.to_string();
+    let results = batch(db, tier_statements(db, (&tenant, ticket), tier)?).await?;
+    let changed = results.first().map(|result| rows_of(sql::TIER_FOLLOWS, result)).transpose()?;
+    Ok(changed.is_some_and(|rows| !rows.is_empty()))
+}
+
 /// Writes what a read of Stripe has found, unless a later one was written; `made` is recorded where the state is another. Returns
 /// whether the tier was changed.
 pub(crate) async fn put_found(
@@ -117,11 +143,8 @@ pub(crate) async fn put_found(
     ];
     statements.push(statement(db, sql::BILLING_READ, &bind)?);
     let at_tier = statements.len();
-    if let Some(TierFound { tier, made, notice }) = tier {
-        let bind = [of, BoundValue::Text(tier.plan().name), BoundValue::Ms(made.at), ticket];
-        statements.push(statement(db, sql::TIER_FOLLOWS, &bind)?);
-        statements.extend(made.statements(db)?);
-        statements.extend(notice_statements(db, (&tenant, BillingNotice::PlanChanged), notice)?);
+    if let Some(tier) = tier {
+        statements.extend(tier_statements(db, (&tenant, found.ticket), tier)?);
     }
     let results = batch(db, statements).await?;
     let changed =
@@ -174,6 +197,12 @@ pub(crate) async fn put_off(db: &D1Database, due: &DueRow, until: Option<UnixMil
     result_of(statement(db, sql::DUE_LATER, &bind)?).await.map(|_| ())
 }
 
+/// Has what was due and has failed be due again at a time.
+pub(crate) async fn put_again(db: &D1Database, due: &DueRow, at: UnixMillis) -> Result<(), Fault> {
+    let bind = [BoundValue::Ms(at), BoundValue::Text(&due.tenant.to_string()), BoundValue::Ms(due.at)];
+    result_of(statement(db, sql::DUE_AGAIN, &bind)?).await.map(|_| ())
+}
+
 /// Notes that what was due is done, with its notice, in one batch; nothing where another has done it.
 pub(crate) async fn put_done(
     db: &D1Database,
@@ -190,18 +219,75 @@ pub(crate) async fn put_done(
     batch(db, statements).await.map(|_| ())
 }
 
-/// Records a change with a notice about it.
-pub(crate) async fn record(
-    db: &D1Database,
-    made: &Change,
-    notice: (BillingNotice, &NewNotice<'_>),
-) -> Result<(), Fault> {
+/// Records that a second subscription is ended, with a notice about it, unless that was recorded last. Returns whether it was
+/// recorded.
+pub(crate) async fn record_surplus(db: &D1Database, made: &Change, notice: &NewNotice<'_>) -> Result<bool, Fault> {
     let tenant = made.tenant.to_string();
-    let mut statements =
-        vec![statement(db, super::sql::TENANT_TOUCH, &[BoundValue::Ms(made.at), BoundValue::Text(&tenant)])?];
+    let bind = [BoundValue::Text(&made.subject), BoundValue::Text(&tenant)];
+    let mut statements = vec![statement(db, sql::SURPLUS_TOLD, &bind)?];
     statements.extend(made.statements(db)?);
-    statements.extend(notice_statements(db, (&tenant, notice.0), notice.1)?);
-    batch(db, statements).await.map(|_| ())
+    statements.extend(notice_statements(db, (&tenant, BillingNotice::PaidTwice), notice)?);
+    let results = batch(db, statements).await?;
+    let told = results.first().map(|result| rows_of(sql::SURPLUS_TOLD, result)).transpose()?;
+    Ok(told.is_some_and(|rows| !rows.is_empty()))
+}
+
+/// The statements that set a tier by an operator's hand, with its entry and the notice about it; nothing where it is the tier.
+/// They come in the batch of the operator's change.
+pub(crate) fn tier_by_hand(
+    db: &D1Database,
+    TierFound { tier, made, notice }: &TierFound<'_>,
+) -> Result<Vec<D1PreparedStatement>, Fault> {
+    let tenant = made.tenant.to_string();
+    let bind = [BoundValue::Text(tier.plan().name), BoundValue::Text(&tenant)];
+    let mut statements = vec![statement(db, sql::TIER_BY_HAND, &bind)?];
+    statements.extend(made.statements(db)?);
+    statements.extend(notice_statements(db, (&tenant, BillingNotice::PlanChanged), notice)?);
+    Ok(statements)
+}
+
+/// The statement that has a tenant's customer be read by a time: something has happened that a read that goes on may not have
+/// seen.
+pub(crate) fn wanted_statement(
+    db: &D1Database,
+    tenant: TenantId,
+    by: UnixMillis,
+) -> Result<D1PreparedStatement, Fault> {
+    statement(db, sql::READ_WANTED, &[BoundValue::Ms(by), BoundValue::Text(&tenant.to_string())])
+}
+
+/// Has a tenant's customer be read by a time.
+pub(crate) async fn want_read(db: &D1Database, tenant: TenantId, by: UnixMillis) -> Result<(), Fault> {
+    result_of(wanted_statement(db, tenant, by)?).await.map(|_| ())
+}
+
+/// The same of the tenant that has a customer, if one has.
+pub(crate) async fn want_read_of(db: &D1Database, customer: &str, by: UnixMillis) -> Result<(), Fault> {
+    result_of(statement(db, sql::READ_WANTED_OF, &[BoundValue::Ms(by), BoundValue::Text(customer)])?).await.map(|_| ())
+}
+
+/// What of a tenant matters to its subscription.
+pub(crate) async fn read_standing(db: &D1Database, tenant: TenantId) -> Result<StandingRow, Fault> {
+    let rows = all(db, sql::STANDING, &[BoundValue::Text(&tenant.to_string())]).await?;
+    rows.into_iter().next().ok_or_else(super::no_tenant)
+}
+
+/// Notes the hash of what Stripe was told of a tenant's customer.
+pub(crate) async fn note_told(db: &D1Database, (tenant, customer): (TenantId, &str), told: &str) -> Result<(), Fault> {
+    let bind = [BoundValue::Text(told), BoundValue::Text(&tenant.to_string()), BoundValue::Text(customer)];
+    result_of(statement(db, sql::CUSTOMER_TOLD, &bind)?).await.map(|_| ())
+}
+
+/// Tenants with a tier by what is paid that have never had a subscription.
+pub(crate) async fn unpaid_tiers(db: &D1Database, after: &str, limit: u64) -> Result<Vec<UnpaidTierRow>, Fault> {
+    all(db, sql::UNPAID_TIERS, &[BoundValue::Text(after), BoundValue::Number(limit)]).await
+}
+
+/// Which of some customers a tenant has.
+pub(crate) async fn customers_held(db: &D1Database, customers: &[&str]) -> Result<Vec<String>, Fault> {
+    let list = serde_json::to_string(customers).map_err(Fault::internal)?;
+    let rows = all(db, sql::CUSTOMERS_HELD, &[BoundValue::Text(&list)]).await?;
+    Ok(rows.into_iter().map(|HeldCustomer(customer)| customer).collect())
 }
 
 /// Tenants with customers, after one, in the order of their ids.

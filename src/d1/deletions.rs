@@ -5,6 +5,7 @@ pub mod rows;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
 pub mod sql;
 
+use super::billing::wanted_statement;
 use super::change::{Change, change};
 use super::keys::touch_statement;
 use super::{BoundValue, all, batch, result_of, statement};
@@ -61,7 +62,9 @@ pub(crate) async fn confirm(db: &D1Database, token: &Secret, due_at: UnixMillis,
     let (text, hash, at) = (made.tenant.to_string(), token.hash(), BoundValue::Ms(made.at));
     let tenant = BoundValue::Text(&text);
     let bind = [BoundValue::Ms(due_at), tenant, BoundValue::Text(&hash), at];
-    let then = vec![statement(db, sql::DELETION_KEYS, &[at, tenant])?, touch_statement(db, made)?];
+    // Its subscription is not to renew, which a read of Stripe sees to.
+    let (keys, read) = (statement(db, sql::DELETION_KEYS, &[at, tenant])?, wanted_statement(db, made.tenant, made.at)?);
+    let then = vec![keys, touch_statement(db, made)?, read];
     change(db, (sql::DELETION_CONFIRM, &bind), made, then).await
 }
 
@@ -74,7 +77,9 @@ pub(crate) async fn note_closed(db: &D1Database, tenant: TenantId, now: UnixMill
 /// Undoes a deletion; `false` where it is due, or there is none.
 pub(crate) async fn undo(db: &D1Database, made: &Change) -> Result<bool, Fault> {
     let bind = [BoundValue::Text(&made.tenant.to_string()), BoundValue::Ms(made.at)];
-    change(db, (sql::DELETION_UNDO, &bind), made, Vec::new()).await
+    // Its subscription goes on.
+    let then = vec![wanted_statement(db, made.tenant, made.at)?];
+    change(db, (sql::DELETION_UNDO, &bind), made, then).await
 }
 
 /// Deletions that are due or of which a ledger may not know, those tried least first. Each counts as tried.
@@ -85,6 +90,11 @@ pub(crate) async fn open_deletions(db: &D1Database, now: UnixMillis, limit: u64)
         batch(db, open.iter().map(tried).collect::<Result<_, _>>()?).await?;
     }
     Ok(open)
+}
+
+/// Deletions whose erasure began before a time and is not done.
+pub(crate) async fn late_deletions(db: &D1Database, before: UnixMillis, limit: u64) -> Result<Vec<DueDeletion>, Fault> {
+    all(db, sql::DELETIONS_LATE, &[BoundValue::Ms(before), BoundValue::Number(limit)]).await
 }
 
 /// Begins to erase a tenant, if that is due: its own row names nobody from then on, and nobody undoes its deletion.

@@ -60,8 +60,11 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::people::purge(&app.db()?, now).await?;
             d1::proofs::purge_challenges(&app.db()?, now).await?;
             d1::alerts::purge(&app.db()?, now).await?;
-            let (compared, closed) = (billing::books::reconcile(app, now).await, close_periods(app, now).await);
-            Ok(checked.saturating_add(compared?).saturating_add(closed?))
+            // What is bounded first: a run that reads many customers may be cut short.
+            let (closed, late) = (close_periods(app, now).await, erasure::tell_late(app, now).await);
+            let compared = billing::books::reconcile(app, now).await;
+            let done = [closed?, late?, compared?];
+            Ok(done.into_iter().fold(checked, usize::saturating_add))
         }
         MINUTELY => {
             // No one of them waits for another, or fails with it.

@@ -21,7 +21,8 @@ const DELAY_S_MAX: u32 = 86_400;
 /// connections.
 const AT_ONCE: usize = 5;
 
-/// Until a customer is read again where Stripe or the directory failed, milliseconds.
+/// Until a customer is read again where Stripe or the directory failed, milliseconds: a hundred times (`wrangler.toml`). A fault
+/// that lasts longer is noted in the directory, and the timed job reads the customer when it is over.
 const CUSTOMER_RETRY_MS: u64 = 15_000;
 
 /// Takes a batch of any queue: an id says which it is of.

@@ -3,25 +3,29 @@
 
 use super::directory::{first_keys, reload_ledgers, reload_tenant};
 use super::keys;
+use crate::alerts;
+use crate::alerts::operators;
 use crate::app;
 use crate::app::App;
+use crate::billing;
 use crate::billing::stored_tier;
 use crate::d1;
 use crate::d1::FirstRows;
-use crate::d1::billing::read_billing;
+use crate::d1::billing::{read_billing, wanted_statement};
 use crate::d1::change::{Actor, Change};
 use crate::d1::deletions;
 use crate::request::IncomingRequest;
 use crate::rpc::registry;
 use serde::Serialize;
+use worker::D1PreparedStatement;
 use x402_api::ApiReply;
 use x402_api::admin;
-use x402_api::admin::{NewAddress, RecipientAlone, TenantAlone, TenantCreated, check_room};
+use x402_api::admin::{NewAddress, RecipientAlone, TenantAlone, TenantChange, TenantCreated, check_room};
 use x402_api::billing::TierBy;
 use x402_api::body::invalid;
 use x402_api::records::{ListPage, read_page_query};
 use x402_chain::address::{Address, Family};
-use x402_chain::id::TenantId;
+use x402_chain::id::{MailId, TenantId};
 use x402_chain::network::{Environment, Network};
 use x402_chain::registry_check::{Difference, RegistryCheckOutcome};
 use x402_chain::time::UnixMillis;
@@ -138,11 +142,47 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
         };
         recipients.push((*network, address, made));
     }
-    let losers = d1::change_tenant(&db, id, (&wanted, made.as_ref()), recipients, incoming.now).await?;
+    let (first, mails) = billing_statements(app, incoming, id, &wanted).await?;
+    let losers = d1::change_tenant(&db, id, (&wanted, made.as_ref(), first), recipients, incoming.now).await?;
+    alerts::queue(app, &mails).await;
     reload_previous_holders(app, incoming, losers).await?;
     let (tenant, version) = d1::read_tenant(&db, id).await?;
     reload_ledgers(app, incoming, id, version, None).await?;
     Ok(ApiReply::json(200, &TenantAlone { tenant }))
+}
+
+/// The statements that a change of a tenant has about its plan, and the mails to owners: a tier that is another is recorded and
+/// told of; and Stripe is read soon, which is told of names, ends the subscription of a tenant that is cancelled, and says
+/// what is paid at that moment. Operators are told of a subscription that goes on beside a tier by hand.
+async fn billing_statements(
+    app: &App,
+    incoming: &IncomingRequest,
+    id: TenantId,
+    wanted: &TenantChange,
+) -> Result<(Vec<D1PreparedStatement>, Vec<(MailId, String)>), Fault> {
+    let db = app.db()?;
+    let (before, _) = d1::read_tenant(&db, id).await?;
+    let (mut statements, mut mails) = (Vec::new(), Vec::new());
+    if let Some(tier) = wanted.tier.filter(|tier| *tier != before.tier) {
+        let made = change(incoming, id, AuditAction::TierUpdated, id.to_string())?;
+        (statements, mails) = billing::tier_by_hand(app, made, (before.tier, tier)).await?;
+    }
+    let is_named = wanted.email.is_some() || wanted.company_name.is_some();
+    if is_named || wanted.tier_by.is_some() || wanted.status.is_some() {
+        statements.push(wanted_statement(&db, id, incoming.now)?);
+    }
+    if before.tier_by == TierBy::Billing && wanted.tier_by == Some(TierBy::Operator) {
+        let state = read_billing(&db, id).await?.and_then(|row| row.state);
+        if let Some(state) = state.filter(|state| state.status.is_live()) {
+            let text = format!(
+                "The tier of tenant {id} is set by hand from now on, and its subscription {} goes on to be charged: end it in \
+                 Stripe's dashboard, unless the tenant is to pay both.",
+                state.subscription
+            );
+            operators::tell(app, &text, incoming.now).await?;
+        }
+    }
+    Ok((statements, mails))
 }
 
 /// `GET …/api-keys`: without the keys' texts.

@@ -21,7 +21,7 @@ struct Described {
 }
 
 /// Checks the caller of a route that a session or a key may call: the ledger checks the key; a session was read before,
-/// and changes nothing where the tenant is not served. Returns the ledger's refusal. Does nothing on other routes. Where
+/// and changes nothing where the tenant is not served, but for the end of what is paid. Returns the ledger's refusal. Does nothing on other routes. Where
 /// the ledger is not reached, the directory checks the key of a request that takes something away: a leaked key is
 /// revoked all the same.
 ///
@@ -33,7 +33,8 @@ pub(super) async fn check_manager(
 ) -> Result<Option<OutgoingResponse>, Fault> {
     let Access::Managed(_) = incoming.row.access else { return Ok(None) };
     let Some(caller) = incoming.caller else {
-        if incoming.row.method.is_unsafe() {
+        // Whose requests are refused must not be charged against their will.
+        if incoming.row.method.is_unsafe() && !ends_payment(incoming.row.endpoint) {
             incoming.session()?.check_active()?;
         }
         return Ok(None);
@@ -57,6 +58,11 @@ pub(super) async fn check_manager(
 /// the ledger's copy and never older.
 const fn takes_away(endpoint: Endpoint) -> bool {
     matches!(endpoint, Endpoint::OwnKeyRevoke | Endpoint::OwnRecipientRetire | Endpoint::WebhookRemove)
+}
+
+/// Whether an owner's session may call a route also where the tenant is suspended: it ends what is paid, or shows the invoices.
+const fn ends_payment(endpoint: Endpoint) -> bool {
+    matches!(endpoint, Endpoint::BillingCancel | Endpoint::BillingPortal)
 }
 
 /// The managing key as the directory has it, checked as its ledger would.

@@ -4,6 +4,7 @@ use super::directory::reload_tenant;
 use crate::alerts::slack;
 use crate::app::App;
 use crate::d1;
+use crate::d1::billing::want_read;
 use crate::d1::change::has_unshipped;
 use crate::d1::{alerts, deletions, settings};
 use crate::request::IncomingRequest;
@@ -43,7 +44,12 @@ pub(super) async fn change_own_tenant(app: &App, incoming: &IncomingRequest) -> 
             Some(None) | None => None,
         };
         // The ledgers may not have loaded an equal change before.
-        if settings::put_settings(&db, &new, sealed.as_deref(), &made).await? || has_unshipped(&db, tenant).await? {
+        let is_changed = settings::put_settings(&db, &new, sealed.as_deref(), &made).await?;
+        if new.company_name.is_some() {
+            // The name is on Stripe's invoices too.
+            want_read(&db, tenant, incoming.now).await?;
+        }
+        if is_changed || has_unshipped(&db, tenant).await? {
             reload_tenant(app, incoming, tenant).await?;
         }
     }

@@ -595,8 +595,20 @@ fn rows_of_billing_are_read_or_refused() {
         r#"{"subscription":"sub_1","status":"active","plan":"pro","price":"price_1","item":"si_1","trial_end":null,
         "period_start":1,"period_end":2,"cancel_at":null,"schedule":null,"next_plan":null}"#,
     );
-    let row =
-        [text(TENANT), text("cus_1"), state, int(1), int(2), int(3), int(4), int(5), text("past_due 2 0"), int(6)];
+    let row = [
+        text(TENANT),
+        text("cus_1"),
+        state,
+        int(1),
+        int(2),
+        int(3),
+        int(4),
+        int(5),
+        text("past_due 2 0"),
+        int(6),
+        text("00"),
+        text("sub_0"),
+    ];
     let bad = [
         ("tenant_id", text("ten_1")),
         ("state", text("{}")),
@@ -606,7 +618,14 @@ fn rows_of_billing_are_read_or_refused() {
         ("due_ms", int(-1)),
     ];
     let statements = [billing::BILLING_GET, billing::BILLING_OF, billing::BILLING_TICKET];
-    all.row(&statements, &row, &["customer_id", "state", "past_due_ms", "due_ms", "due_done"], &bad);
+    let absent = ["customer_id", "state", "past_due_ms", "due_ms", "due_done", "customer_told", "surplus_told"];
+    all.row(&statements, &row, &absent, &bad);
+    all.row(&[billing::SURPLUS_TOLD], &[int(1)], &[], &[]);
+    let standing = [text("a@b.c"), text("A"), text("active"), text("billing"), int(0)];
+    let bad = [("status", text("?")), ("tier_by", text("?")), ("is_deleting", int(2))];
+    all.row(&[billing::STANDING], &standing, &["company_name"], &bad);
+    all.row(&[billing::UNPAID_TIERS], &[text(TENANT), text("pro")], &[], &[("id", text("ten_1")), ("tier", text("?"))]);
+    all.row(&[billing::CUSTOMERS_HELD], &[text("cus_1")], &[], &[]);
     all.row(&[billing::BILLING_STATE, billing::TIER_FOLLOWS, billing::STRIPE_EVENT_KNOWN], &[int(1)], &[], &[]);
     all.row(&[billing::OPERATION_BEGIN], &[int(7)], &[], &[("attempt", int(-1))]);
     let no_tenant = ("tenant_id", text("ten_1"));
@@ -631,7 +650,12 @@ fn rows_of_deletions_are_read_or_refused() {
     let row = [text("ab"), int(1), int(2), int(3)];
     all.row(&[deletions::DELETION_GET], &row, &["due_ms", "erasing_ms"], &bad);
     let bad = [("tenant_id", text("ten_1")), ("due_ms", int(-1))];
-    all.row(&[deletions::DELETIONS_OPEN], &[text(TENANT), int(2), int(3)], &["erasing_ms"], &bad);
+    all.row(
+        &[deletions::DELETIONS_OPEN, deletions::DELETIONS_LATE],
+        &[text(TENANT), int(2), int(3)],
+        &["erasing_ms"],
+        &bad,
+    );
     let per = text("per_01KB0000000000000000000000");
     all.row(&[deletions::ERASED_MEMBERS], &[per], &[], &[("person_id", text("per_1"))]);
     let del = text("del_01KB0000000000000000000000");

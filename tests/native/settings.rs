@@ -74,3 +74,15 @@ fn every_environment_is_a_configuration_to_start_with() {
         assert!(read.is_ok(), "{name}: {:?}", read.err());
     }
 }
+
+#[test]
+fn events_of_stripe_outlast_an_outage() {
+    for (name, env) in environments() {
+        let consumers = env["queues"]["consumers"].as_array().expect("consumers");
+        for consumer in
+            consumers.iter().filter(|one| one["queue"].as_str().is_some_and(|queue| queue.contains("stripe")))
+        {
+            assert_eq!(consumer["max_retries"].as_integer(), Some(100), "{name}: Stripe does not send an event again");
+        }
+    }
+}

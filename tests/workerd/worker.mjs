@@ -491,7 +491,7 @@ export async function startWorker(wanted = {}) {
           queueProducers: { MAILS: { queueName: "x402-edge-mails" }, STRIPE_EVENTS: { queueName: "x402-edge-stripe" } },
           queueConsumers: {
             "x402-edge-mails": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 },
-            "x402-edge-stripe": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 20 },
+            "x402-edge-stripe": { maxBatchSize: 10, maxBatchTimeout: 0, maxRetries: 100 },
           },
         }
       : {}),

@@ -245,7 +245,7 @@ pub struct Holdings {
 pub struct BeyondPlan {
     /// The plan.
     pub plan: Tier,
-    /// Chains, by key, for which the tenant has an address.
+    /// Chains, by key, for which the tenant has a default address. Any other address is on all chains of its family.
     pub chains: Vec<String>,
     /// Webhook endpoints: nothing is sent to them.
     pub webhook_endpoints: u64,

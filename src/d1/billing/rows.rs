@@ -1,12 +1,14 @@
 //! The rows about billing.
 
 use crate::storage::{FromRow, RowReader};
-use x402_api::billing::Holdings;
+use x402_api::billing::{Holdings, TierBy};
 use x402_chain::id::TenantId;
 use x402_chain::network::{Environment, find_network};
 use x402_chain::time::UnixMillis;
 use x402_core::billing::state::BillingState;
 use x402_core::error::Fault;
+use x402_core::tenancy::tenant::TenantStatus;
+use x402_core::tenancy::tier::Tier;
 
 /// What is kept of a tenant's billing.
 #[derive(Clone, Debug)]
@@ -31,6 +33,10 @@ pub struct BillingRow {
     pub due_done: Option<String>,
     /// Until when a checkout may be paid.
     pub checkout_until: UnixMillis,
+    /// The hash of the address and name that Stripe was told last.
+    pub customer_told: Option<String>,
+    /// The second subscription that was told of last.
+    pub surplus_told: Option<String>,
 }
 
 impl FromRow for BillingRow {
@@ -45,6 +51,8 @@ impl FromRow for BillingRow {
         "due_ms",
         "due_done",
         "checkout_until_ms",
+        "customer_told",
+        "surplus_told",
     ];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
@@ -59,7 +67,65 @@ impl FromRow for BillingRow {
             due_at: row.get()?,
             due_done: row.get()?,
             checkout_until: row.get()?,
+            customer_told: row.get()?,
+            surplus_told: row.get()?,
         })
+    }
+}
+
+/// What of a tenant matters to its subscription, but the tier.
+#[derive(Clone, Debug)]
+pub struct StandingRow {
+    /// Its contact address.
+    pub email: String,
+    /// Its name.
+    pub company_name: Option<String>,
+    /// Whether its requests are served.
+    pub status: TenantStatus,
+    /// Who sets its tier.
+    pub tier_by: TierBy,
+    /// Whether its deletion was confirmed.
+    pub is_deleting: bool,
+}
+
+impl FromRow for StandingRow {
+    const COLUMNS: &'static [&'static str] = &["email", "company_name", "status", "tier_by", "is_deleting"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self {
+            email: row.get()?,
+            company_name: row.get()?,
+            status: row.parse(TenantStatus::parse)?,
+            tier_by: row.parse(TierBy::parse)?,
+            is_deleting: row.get()?,
+        })
+    }
+}
+
+/// A tenant that has a tier by what is paid, and has never had a subscription.
+pub struct UnpaidTierRow {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its tier.
+    pub tier: Tier,
+}
+
+impl FromRow for UnpaidTierRow {
+    const COLUMNS: &'static [&'static str] = &["id", "tier"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { tenant: row.parse(TenantId::parse)?, tier: row.parse(Tier::parse)? })
+    }
+}
+
+/// A customer that a tenant has.
+pub struct HeldCustomer(pub String);
+
+impl FromRow for HeldCustomer {
+    const COLUMNS: &'static [&'static str] = &["customer_id"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self(row.get()?))
     }
 }
 

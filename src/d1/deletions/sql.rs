@@ -40,6 +40,9 @@ statements! {
     DELETIONS_OPEN: DueDeletion = "SELECT tenant_id, due_ms, erasing_ms FROM deletions
         WHERE due_ms IS NOT NULL AND erased_ms IS NULL AND (closed_ms IS NULL OR due_ms <= ?)
         ORDER BY tries, due_ms LIMIT ?";
+    /// Binds a time and a limit; returns deletions whose erasure began before it and is not done.
+    DELETIONS_LATE: DueDeletion = "SELECT tenant_id, due_ms, erasing_ms FROM deletions
+        WHERE due_ms IS NOT NULL AND erased_ms IS NULL AND erasing_ms < ? ORDER BY tries, due_ms LIMIT ?";
     /// Binds a tenant: one more run.
     DELETION_TRIED: () = "UPDATE deletions SET tries = tries + 1 WHERE tenant_id = ?";
     /// Binds now and a tenant; returns a row if its deletion is due: from then on nobody undoes it.

@@ -5,9 +5,12 @@ import { setTimeout as wait } from "node:timers/promises";
  * key; `failed` does it and answers 500; `limited` answers 429; `lost` does it and breaks the answer off; `hangs` does nothing
  * and does not answer for `ms`, `late` does it and answers after `ms`; `refused` does not connect; `forbidden` answers 403, as to
  * a restricted key without a permission. Miniflare shows a Worker an
- * answer that breaks off as a body that is cut short, and what fails to connect as a 500 of plain text.
- * @typedef {"error" | "failed" | "limited" | "lost" | "hangs" | "late" | "refused" | "forbidden"} FaultKind
- * @typedef {{ kind: FaultKind, method?: string, path?: string | RegExp, times?: number, skip?: number, ms?: number }} Fault */
+ * answer that breaks off as a body that is cut short, and what fails to connect as a 500 of plain text. `answers` does nothing
+ * and gives what `answer` makes of a request; it does not meet one of which that makes nothing.
+ * @typedef {"error" | "failed" | "limited" | "lost" | "hangs" | "late" | "refused" | "forbidden" | "answers"} FaultKind
+ * @typedef {{ method: string, path: string, params?: any }} AskedOf
+ * @typedef {{ kind: FaultKind, method?: string, path?: string | RegExp, times?: number, skip?: number, ms?: number,
+ *   answer?: (asked: AskedOf) => { status: number, body: any } | undefined }} Fault */
 
 /** A connection that breaks. */
 export class Broken extends Error {}
@@ -36,9 +39,11 @@ export function faults() {
   let waiting = [];
   const hanging = new AbortController();
 
-  /** @param {Fault} fault @param {{ method: string, path: string }} asked */
-  const meets = ({ method, path }, asked) =>
-    (!method || method === asked.method) && (!path || (typeof path === "string" ? asked.path.startsWith(path) : path.test(asked.path)));
+  /** @param {Fault} fault @param {AskedOf} asked */
+  const meets = ({ kind, method, path, answer }, asked) =>
+    (!method || method === asked.method) &&
+    (!path || (typeof path === "string" ? asked.path.startsWith(path) : path.test(asked.path))) &&
+    (kind !== "answers" || answer?.(asked) !== undefined);
 
   return {
     /** Adds a fault. @param {Fault} fault */
@@ -61,6 +66,8 @@ export function faults() {
       const pause = () => wait(fault.ms ?? 60_000, undefined, { signal: hanging.signal, ref: false }).catch(() => {});
       const error = { status: 500, headers: {}, body: API_ERROR };
       switch (fault.kind) {
+        case "answers":
+          return { headers: {}, ...fault.answer?.(asked) };
         case "error":
           return keep(error);
         case "failed":

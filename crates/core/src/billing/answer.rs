@@ -186,6 +186,10 @@ pub struct StripeCustomer {
     pub is_deleted: bool,
     /// What its invoices are charged to.
     pub card: Option<PaymentCard>,
+    /// Where its receipts and invoices go.
+    pub email: Option<String>,
+    /// The name that is on them.
+    pub name: Option<String>,
 }
 
 /// Reads a customer.
@@ -195,7 +199,10 @@ pub struct StripeCustomer {
 pub fn read_customer(body: &[u8]) -> Result<StripeCustomer, Fault> {
     let customer: Value = read(body, "a customer")?;
     let is_deleted = customer.get("deleted").and_then(Value::as_bool).unwrap_or_default();
-    Ok(StripeCustomer { is_deleted, card: card_at(&customer, "/invoice_settings/default_payment_method") })
+    let text =
+        |name: &str| customer.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let card = card_at(&customer, "/invoice_settings/default_payment_method");
+    Ok(StripeCustomer { is_deleted, card, email: text("email"), name: text("name") })
 }
 
 /// The payment method of a subscription of its own; `None`: the customer's counts.
@@ -325,16 +332,18 @@ mod tests {
     fn the_card_of_a_customer_is_read() {
         let card =
             json!({"type": "card", "card": {"brand": "visa", "last4": "4242", "exp_month": 2, "exp_year": 2030}});
-        let read = read_customer(&bytes(&json!({"id": "cus_1", "invoice_settings": {"default_payment_method": card}})));
+        let read = read_customer(&bytes(&json!({"id": "cus_1", "email": "a@x.test", "name": null,
+            "invoice_settings": {"default_payment_method": card}})));
         let want = PaymentCard {
             kind: "card".to_owned(),
             brand: Some("visa".to_owned()),
             last_four: Some("4242".to_owned()),
             expires: Some((2, 2030)),
         };
-        assert_eq!(read, Ok(StripeCustomer { is_deleted: false, card: Some(want) }));
+        let email = Some("a@x.test".to_owned());
+        assert_eq!(read, Ok(StripeCustomer { is_deleted: false, card: Some(want), email, name: None }));
         let gone = read_customer(&bytes(&json!({"id": "cus_1", "deleted": true})));
-        assert_eq!(gone, Ok(StripeCustomer { is_deleted: true, card: None }));
+        assert_eq!(gone, Ok(StripeCustomer { is_deleted: true, card: None, email: None, name: None }));
         let other = read_subscription_card(&bytes(&json!({"default_payment_method": {"type": "us_bank_account",
             "us_bank_account": {"last4": "6789"}}})))
         .expect("read")

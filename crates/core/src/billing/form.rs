@@ -1,5 +1,7 @@
 //! The requests to Stripe's API: what each sends, as a form.
 
+pub mod upkeep;
+
 use super::{TRIAL_DAYS, lookup_key};
 use crate::tenancy::tier::Tier;
 use x402_chain::id::TenantId;

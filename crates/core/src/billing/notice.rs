@@ -149,16 +149,28 @@ pub fn changed_by_text(from: Tier, to: Tier, status: Option<SubscriptionStatus>)
     format!("Your plan was {}, and is {} now: {limits}.\n{more}", from.name, to.name)
 }
 
-/// A notice that a second subscription was cancelled; `refunded`: its payment was given back.
+/// What becomes of what was paid for a second subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecondPayment {
+    /// It was given back.
+    Refunded,
+    /// Operators are asked to give it back.
+    Owed,
+    /// It stays: the subscription was used.
+    Used,
+}
+
+/// A notice that a second subscription is cancelled.
 #[must_use]
-pub fn paid_twice_text(subscription: &str, refunded: bool) -> String {
-    let money = match refunded {
-        true => "What was paid for it is refunded to your card.",
-        false => "If it was paid for, we refund it: you need to do nothing.",
+pub fn paid_twice_text(subscription: &str, payment: SecondPayment) -> String {
+    let money = match payment {
+        SecondPayment::Refunded => "What was paid for it is refunded to your card.",
+        SecondPayment::Owed => "If it was paid for, we refund it: you need to do nothing.",
+        SecondPayment::Used => {
+            "What was paid for it before is not refunded by itself. If that is wrong, please write to us."
+        }
     };
-    format!(
-        "Two checkouts were completed. The older subscription, {subscription}, was cancelled; the newer one counts.\n{money}"
-    )
+    format!("There were two subscriptions. One of them, {subscription}, is cancelled; the other one counts.\n{money}")
 }
 
 #[cfg(test)]
@@ -223,6 +235,10 @@ mod tests {
         assert!(changed_text(Tier::Free, Tier::Pro).contains("500000 verifications"));
         assert!(changed_text(Tier::Pro, Tier::Free).contains("kept"));
         assert!(changed_text(Tier::Pro, Tier::Enterprise).contains("without a limit"));
-        assert_ne!(paid_twice_text("sub_1", true), paid_twice_text("sub_1", false));
+        let twice = |payment| paid_twice_text("sub_1", payment);
+        assert!(twice(SecondPayment::Refunded).contains("refunded to your card"));
+        assert!(twice(SecondPayment::Owed).contains("we refund it"));
+        let used = twice(SecondPayment::Used);
+        assert!(used.contains("not refunded") && !used.contains("we refund"), "{used}");
     }
 }

@@ -59,19 +59,23 @@ impl From<&Subscription> for BillingState {
 pub struct BillingPicture {
     /// The one that counts; `None` where there has never been one.
     pub state: Option<BillingState>,
-    /// Others that go on: they are cancelled. Two are made where two checkouts are paid.
+    /// Others of plans that go on: they are cancelled. Two are made where two checkouts are paid.
     pub surplus: Vec<Subscription>,
     /// Whether the customer has had a trial.
     pub trial_used: bool,
 }
 
-/// What follows from all subscriptions of a customer, in any order. Of those that go on, what is paid or tried counts before
-/// what is past due, and that before what is not paid; then the newest counts. Of those that have ended the newest is shown.
+/// What follows from all subscriptions of a customer, in any order. Of those that go on, one of a plan counts before one that
+/// an operator has made for something else; what is paid or tried counts before what is past due, and that before what is not
+/// paid; then the newest counts. Of those that have ended the newest is shown. What is of no plan is nobody's second one.
 #[must_use]
 pub fn picture_of(all: &[Subscription]) -> BillingPicture {
+    let is_plan = |one: &Subscription| one.status.is_live() && one.tier.is_some();
     let mut sorted: Vec<&Subscription> = all.iter().collect();
-    sorted.sort_by_key(|one| (Reverse(one.status.weight()), Reverse(one.created), Reverse(one.id.as_str())));
-    let surplus = sorted.iter().skip(1).filter(|one| one.status.is_live()).map(|one| (*one).clone()).collect();
+    sorted.sort_by_key(|one| {
+        (Reverse(is_plan(one)), Reverse(one.status.weight()), Reverse(one.created), Reverse(one.id.as_str()))
+    });
+    let surplus = sorted.iter().skip(1).filter(|one| is_plan(one)).map(|one| (*one).clone()).collect();
     BillingPicture {
         state: sorted.first().map(|one| BillingState::from(*one)),
         surplus,
@@ -171,6 +175,16 @@ mod tests {
         assert_eq!(picture.state.expect("one").subscription, "sub_a");
         assert_eq!(picture.surplus.len(), 1, "neither what has ended nor what has not begun is cancelled");
         assert_eq!(picture_of(&[]).state, None);
+    }
+
+    #[test]
+    fn what_is_no_plan_neither_counts_before_one_nor_is_cancelled() {
+        let support = subscription("sub_b", "active", "support", 2);
+        for (status, want) in [("active", "sub_a"), ("past_due", "sub_a"), ("canceled", "sub_b")] {
+            let picture = picture_of(&[subscription("sub_a", status, "pro", 1), support.clone()]);
+            assert_eq!(picture.state.map(|state| state.subscription).as_deref(), Some(want), "{status}");
+            assert_eq!(picture.surplus, [], "{status}");
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct Subscription {
     pub schedule: Option<(String, Option<Tier>)>,
     /// Its last invoice: `in_…`.
     pub latest_invoice: Option<String>,
+    /// Whether it ends because the tenant is being deleted, and nobody has asked for its end.
+    pub ends_by_deletion: bool,
 }
 
 /// An object that may be given by its id alone.
@@ -99,6 +101,8 @@ enum OneOrId<T> {
 struct RawMetadata {
     #[serde(default)]
     tier: Option<String>,
+    #[serde(default)]
+    x402_deletion: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -145,32 +149,47 @@ struct RawSubscription {
     schedule: Option<OneOrId<RawSchedule>>,
     items: RawItems,
     latest_invoice: Option<OneOrId<RawInvoice>>,
+    #[serde(default)]
+    metadata: Option<RawMetadata>,
+}
+
+fn tier_of(metadata: Option<&RawMetadata>) -> Option<Tier> {
+    metadata.and_then(|all| all.tier.as_deref()).and_then(parse_paid_tier)
+}
+
+impl RawItems {
+    /// The item of a plan of ours, or the first: an operator may have added what is none.
+    fn plan(self) -> Option<RawItem> {
+        let is_plan = |item: &RawItem| tier_of(item.price.metadata.as_ref()).is_some();
+        let at = self.data.iter().position(is_plan).unwrap_or_default();
+        self.data.into_iter().nth(at)
+    }
 }
 
 impl RawSubscription {
     fn read(self) -> Result<Subscription, Fault> {
-        let item = self.items.data.into_iter().next().ok_or_else(|| unreadable("a subscription without items"))?;
+        let item = self.items.plan().ok_or_else(|| unreadable("a subscription without items"))?;
         let period = (item.current_period_start.millis(), item.current_period_end.millis());
         let at_end = self.cancel_at_period_end.then_some(period.1);
-        let tier =
-            |metadata: Option<RawMetadata>| metadata.and_then(|all| all.tier).as_deref().and_then(parse_paid_tier);
+        let mark = self.metadata.and_then(|all| all.x402_deletion);
         Ok(Subscription {
             id: self.id,
             status: self.status,
             created: self.created.millis(),
             item: item.id,
             price: item.price.id,
-            tier: tier(item.price.metadata),
+            tier: tier_of(item.price.metadata.as_ref()),
             trial_end: self.trial_end.map(UnixSeconds::millis),
             period,
             cancel_at: self.cancel_at.map(UnixSeconds::millis).or(at_end),
             schedule: self.schedule.map(|schedule| match schedule {
                 OneOrId::Id(id) => (id, None),
-                OneOrId::One(one) => (one.id, tier(one.metadata)),
+                OneOrId::One(one) => (one.id, tier_of(one.metadata.as_ref())),
             }),
             latest_invoice: self.latest_invoice.map(|invoice| match invoice {
                 OneOrId::Id(id) | OneOrId::One(RawInvoice { id }) => id,
             }),
+            ends_by_deletion: mark.is_some_and(|mark| !mark.is_empty()),
         })
     }
 }
@@ -244,6 +263,32 @@ pub(crate) mod tests {
         assert_eq!(read.latest_invoice.as_deref(), Some("in_2"));
         body["schedule"] = json!("sub_sched_1");
         assert_eq!(one(&body).schedule, Some(("sub_sched_1".to_owned(), None)));
+    }
+
+    #[test]
+    fn the_item_of_a_plan_counts_and_not_one_beside_it() {
+        let mut body = raw("sub_1", "active", "pro");
+        let other = json!({"id": "si_0", "current_period_start": 1, "current_period_end": 2,
+            "price": {"id": "price_support", "metadata": {}}});
+        body["items"]["data"].as_array_mut().expect("items").insert(0, other);
+        let read = one(&body);
+        assert_eq!((read.item.as_str(), read.tier), ("si_1", Some(Tier::Pro)));
+        body["items"]["data"][1]["price"]["metadata"] = json!({});
+        assert_eq!(one(&body).item, "si_0", "none is of a plan: the first");
+    }
+
+    #[test]
+    fn an_end_by_a_deletion_is_told_from_one_that_was_asked_for() {
+        let mut body = raw("sub_1", "active", "pro");
+        body["cancel_at_period_end"] = json!(true);
+        for (metadata, marked) in [
+            (json!({"tenant": "ten_1"}), false),
+            (json!({"x402_deletion": ""}), false),
+            (json!({"x402_deletion": "true"}), true),
+        ] {
+            body["metadata"] = metadata;
+            assert_eq!(one(&body).ends_by_deletion, marked);
+        }
     }
 
     #[test]

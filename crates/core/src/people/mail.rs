@@ -92,7 +92,7 @@ pub fn deletion_mail(tenant: TenantId, token: &Secret, origin: &str) -> MailText
     let first = format!("You asked to delete the tenant {tenant}. Confirm it, or nothing is deleted.");
     let link = format!("{origin}/delete#token={}", token.text());
     let then = "Its API keys are then revoked at once, for good. For seven days an owner can undo the deletion; after that \
-        the personal data are erased.";
+        the personal data are erased. A plan that is paid for does not renew from then on, and ends with the tenant.";
     let holds = format!(
         "The link works for one hour, in a session of an owner. If you did not ask for this, do not use it, and end your \
         sessions: {origin}"
@@ -229,7 +229,7 @@ mod tests {
         let mail = deletion_mail(tenant, &token, "https://x.test");
         let link = format!("https://x.test/delete#token={}", token.text());
         for body in [&mail.text, &mail.html] {
-            for part in [link.as_str(), &tenant.to_string(), "seven days", "one hour"] {
+            for part in [link.as_str(), &tenant.to_string(), "seven days", "one hour", "does not renew"] {
                 assert!(body.contains(part), "{body}");
             }
         }
