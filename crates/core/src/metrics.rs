@@ -3,6 +3,8 @@
 
 pub mod histogram;
 pub mod series;
+pub mod shipped;
+pub mod signers;
 pub mod status;
 pub mod text;
 
@@ -91,7 +93,7 @@ macro_rules! metric_families {
 
 metric_families! {
     Verifications MetricKind::Counter, Exact "x402_verifications_total" ["chain" "outcome"]
-        "Verifications that were answered and stored, by their first outcome: a status, or the code of the refusal.";
+        "Verifications that were answered and stored, by the outcome when they were stored: a status, or the code of the refusal.";
     Settlements MetricKind::Counter, Exact "x402_settlements_total" ["chain" "outcome"]
         "Settlements that have reached a status.";
     Reorgs MetricKind::Counter, Exact "x402_reorgs_total" ["chain"]
@@ -105,7 +107,7 @@ metric_families! {
     ProviderCallDuration MetricKind::Histogram(LATENCY_BOUNDS_MS), Operational "x402_provider_call_duration_seconds" ["chain"]
         "How long requests to providers took, those that failed too.";
     InclusionDuration MetricKind::Histogram(DELAY_BOUNDS_MS), Operational "x402_settlement_inclusion_seconds" ["chain"]
-        "The time from a settlement's first transaction to the block that holds it.";
+        "The time from a settlement's reservation to when its block was seen.";
     HttpRequests MetricKind::Counter, Operational "x402_http_requests_total" ["route" "status"]
         "Requests that were answered, by route and HTTP status.";
     Errors MetricKind::Counter, Operational "x402_errors_total" ["code"]
@@ -123,13 +125,9 @@ metric_families! {
     SeriesDropped MetricKind::Counter, Operational "x402_series_dropped_total" []
         "Counts that were left out because a family has too many series.";
     OutboxEntries MetricKind::Gauge, AtScrape "x402_outbox_entries" []
-        "Entries that wait in ledgers to be shipped.";
-    OutboxAge MetricKind::Gauge, AtScrape "x402_outbox_oldest_seconds" []
-        "The age of the oldest entry that waits in a ledger; 0 where none waits.";
+        "Entries that wait in ledgers to be shipped; of one ledger at most 10,000 are counted.";
     CourierEntries MetricKind::Gauge, AtScrape "x402_courier_waiting_deliveries" []
         "Deliveries that wait for their webhook endpoint.";
-    CourierAge MetricKind::Gauge, AtScrape "x402_courier_oldest_seconds" []
-        "The age of the oldest delivery that waits for its endpoint; 0 where none waits.";
     QuotaUsed MetricKind::Gauge, AtScrape "x402_quota_used" ["tier"]
         "Verifications that live tenants have used of their quota in this month, by tier.";
     ActiveTenants MetricKind::Gauge, AtScrape "x402_active_tenants" ["tier"]
@@ -151,7 +149,10 @@ mod tests {
         let mut names: Vec<&str> = MetricFamily::ALL.iter().map(|family| family.name()).collect();
         for family in MetricFamily::ALL {
             let name = family.name();
-            assert!(name.starts_with("x402_") && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte)));
+            assert!(
+                name.starts_with("x402_")
+                    && name.bytes().all(|byte| byte.is_ascii_lowercase() || b"_0123456789".contains(&byte))
+            );
             let is_counter = matches!(family.kind(), MetricKind::Counter);
             assert_eq!(name.ends_with("_total"), is_counter, "{name}");
             if matches!(family.kind(), MetricKind::Histogram(_)) {

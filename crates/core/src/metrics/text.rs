@@ -18,11 +18,6 @@ impl GaugeValues {
         self.set_decimal(family, values, value.to_string());
     }
 
-    /// Sets a gauge to a duration.
-    pub fn set_ms(&mut self, family: MetricFamily, values: &[&str], ms: u64) {
-        self.set_decimal(family, values, seconds(ms));
-    }
-
     /// Sets a gauge to a decimal number, such as `0.25`.
     pub fn set_decimal(&mut self, family: MetricFamily, values: &[&str], value: String) {
         self.0.entry(family.name()).or_default().insert(label_text(family, values), value);
@@ -110,10 +105,10 @@ mod tests {
         counts.observe(MetricFamily::WebhookLag, &[], 100);
         let mut gauges = GaugeValues::default();
         gauges.set(MetricFamily::BuildInfo, &["1.2.3"], 1);
-        gauges.set_ms(MetricFamily::OutboxAge, &[], 2_500);
+        gauges.set_decimal(MetricFamily::SignerDays, &["base", "0xAb"], "2.5".to_owned());
         let text = exposition(&counts, &gauges);
         let expected = [
-            "# HELP x402_verifications_total Verifications that were answered and stored, by their first outcome: a status, or \
+            "# HELP x402_verifications_total Verifications that were answered and stored, by the outcome when they were stored: a status, or \
              the code of the refusal. Exact: each is counted once, within minutes, also over crashes.",
             "# TYPE x402_verifications_total counter",
             r#"x402_verifications_total{chain="base",outcome="confirmed"} 3"#,
@@ -126,7 +121,7 @@ mod tests {
             r#"x402_verification_duration_seconds_count{chain="base"} 2"#,
             r#"x402_webhook_lag_seconds_bucket{le="0.1"} 1"#,
             "x402_webhook_lag_seconds_count 1",
-            "x402_outbox_oldest_seconds 2.5",
+            r#"x402_signer_days_left{chain="base",signer="0xAb"} 2.5"#,
             r#"x402_build_info{version="1.2.3"} 1"#,
         ];
         for line in expected {
