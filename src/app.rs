@@ -80,6 +80,19 @@ impl App {
         couriers(&self.env)
     }
 
+    /// The namespace of the Meters.
+    ///
+    /// # Errors
+    /// `MISCONFIGURED` where the binding is missing.
+    pub(crate) fn meters(&self) -> Result<ObjectNamespace, Fault> {
+        meters(&self.env)
+    }
+
+    /// The bindings, for work that goes on without this.
+    pub(crate) const fn env(&self) -> &Env {
+        &self.env
+    }
+
     /// The archive of records.
     ///
     /// # Errors
@@ -145,6 +158,14 @@ pub(crate) fn records(env: &Env) -> Result<ObjectNamespace, Fault> {
 /// `MISCONFIGURED` where the binding is missing.
 pub(crate) fn couriers(env: &Env) -> Result<ObjectNamespace, Fault> {
     env.durable_object("COURIERS").map_err(|error| unbound("COURIERS").because(error))
+}
+
+/// The namespace of the Meters.
+///
+/// # Errors
+/// `MISCONFIGURED` where the binding is missing.
+pub(crate) fn meters(env: &Env) -> Result<ObjectNamespace, Fault> {
+    env.durable_object("METERS").map_err(|error| unbound("METERS").because(error))
 }
 
 /// The archive of records (R2).

@@ -2,6 +2,7 @@
 
 pub(crate) mod courier;
 pub(crate) mod ledger;
+pub(crate) mod meter;
 pub(crate) mod penalized;
 pub(crate) mod records;
 pub(crate) mod settler;

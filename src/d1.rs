@@ -9,6 +9,7 @@ pub(crate) mod deletions;
 pub(crate) mod endpoints;
 pub(crate) mod keys;
 pub(crate) mod oidc;
+pub(crate) mod operation;
 pub(crate) mod people;
 pub(crate) mod proofs;
 mod recipients;

@@ -18,11 +18,13 @@ mod identities;
 mod keys;
 mod manage;
 mod members;
+mod metrics;
 mod oidc;
 mod operators;
 mod recipients;
 mod records;
 mod session;
+mod status;
 mod stream;
 mod tenant;
 mod tenant_oidc;
@@ -82,6 +84,8 @@ pub(crate) async fn dispatch(
         Endpoint::Health | Endpoint::FacilitatorHealth => {
             ApiReply::json(200, &health::service_health(Rc::clone(app), context, incoming.now).await)
         }
+        Endpoint::Status => status::read_status(app, incoming.now).await?,
+        Endpoint::Metrics => metrics::read_metrics(app, incoming.now).await?,
         Endpoint::OpenApi => ApiReply::stored(200, OPENAPI.to_owned()).with("Cache-Control", "public, max-age=3600"),
         Endpoint::ErrorDocs => ApiReply::html(docs::errors()),
         Endpoint::TierDocs => ApiReply::html(docs::tiers(app.settings.billing_gap().is_none())),

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `entry` | the platform's events: an HTTP request, a timed job |
 //! | `handlers` | one function a route |
-//! | `objects` | the Durable Objects: ledger, settler, records and courier, each with its store |
+//! | `objects` | the Durable Objects: ledger, settler, records, courier and meter, each with its store |
 //! | `clients` | the calls to the objects, each with its deadline |
 //! | `d1` | the directory |
 //! | `archive` | records in R2 |
@@ -16,6 +16,7 @@
 //! | `alerts` | what owners of tenants and operators are sent beside events |
 //! | `erasure` | what becomes of a tenant whose deletion is due, and of what a removed webhook endpoint has left |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
+//! | `metering` | sends what isolates have counted to the Meters |
 //! | `dns`, `webcrypto` | records by a resolver over HTTPS; the platform's cryptography |
 //! | `webhook_target` | whether messages may be sent to an address that a tenant gave |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
@@ -44,6 +45,13 @@ pub mod objects {
 
     /// The ledger's.
     pub mod ledger {
+        pub mod migrations;
+        pub mod rows;
+        pub mod sql;
+    }
+
+    /// The Meter's.
+    pub mod meter {
         pub mod migrations;
         pub mod rows;
         pub mod sql;
@@ -100,6 +108,12 @@ pub mod d1 {
         pub mod sql;
     }
 
+    /// Those of what operators watch.
+    pub mod operation {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of people, sessions and mails.
     pub mod people {
         pub mod rows;
@@ -135,6 +149,8 @@ mod handlers;
 mod isolate;
 #[cfg(target_arch = "wasm32")]
 mod mail;
+#[cfg(target_arch = "wasm32")]
+mod metering;
 #[cfg(target_arch = "wasm32")]
 mod objects;
 #[cfg(target_arch = "wasm32")]

@@ -3,6 +3,7 @@
 mod alarm;
 mod courier;
 mod ledger;
+mod meter;
 mod records;
 mod settler;
 mod sqlite;

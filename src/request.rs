@@ -4,7 +4,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::change::{Actor, Change};
 use crate::d1::people::rows::SessionRow;
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use serde::Deserialize;
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ use x402_chain::time::UnixMillis;
 use x402_core::audit::AuditAction;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerMessage};
+use x402_core::metrics::MetricFamily;
 use x402_core::people::client::ip_prefix;
 use x402_core::tenancy::admission::invalid_key;
 use x402_core::tenancy::key::Caller;
@@ -223,6 +224,7 @@ impl IncomingRequest {
 
 /// The answer to a fault; its cause is logged once.
 pub(crate) fn fault_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
+    counts::count(MetricFamily::Errors, &[fault.code.as_str()]);
     if fault.cause().is_some() {
         let kind = if fault.code.status() >= 500 { TelemetryKind::Faulted } else { TelemetryKind::Refused };
         let fields = [

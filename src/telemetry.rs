@@ -4,11 +4,16 @@
 //! into them: of an error about JSON only its kind and place ([`x402_core::error::json_place`]), of a provider only its host.
 //! `tests/workerd/log.test.mjs` sends a marker to every route and searches the log for it.
 
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod counts;
+
 use serde_json::{Map, Value};
 use x402_chain::id::{RequestId, SettlementId, VerificationId};
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+#[cfg(target_arch = "wasm32")]
+use x402_core::metrics::MetricFamily;
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,6 +22,17 @@ pub enum TelemetryLevel {
     Info,
     /// It should not happen: an operator should look into it.
     Error,
+}
+
+impl TelemetryLevel {
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Error => "error",
+        }
+    }
 }
 
 /// Declares [`TelemetryKind`] from its rows: variant, level, name, documentation.
@@ -85,6 +101,7 @@ kinds! {
     WebhooksDropped Error "events for a courier were dropped" "More waits for one webhook endpoint than a ledger keeps.";
     EndpointsNotLoaded Error "webhook endpoints could not be loaded" "They get what happens meanwhile once they are.";
     MonthArchived Info "a month is archived" "Its records are in the archive, and its object is empty.";
+    MeterFailed Error "a message to a meter failed" "Metrics of one source are not counted; they are sent again.";
     RegistryUnread Error "the results of the registry check could not be read" "The last results stay in force.";
     SettlerFailed Error "a settlement failed" "A Settler did not carry a message out.";
     SettlerAlarmFailed Error "a settler's alarm failed" "A Settler's alarm did not finish its work; it comes back.";
@@ -185,10 +202,11 @@ pub fn event_line(kind: TelemetryKind, fields: &[TelemetryField<'_>]) -> String 
     Value::Object(line).to_string()
 }
 
-/// Reports an event: writes its line to the log.
+/// Reports an event: writes its line to the log, and counts it.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn event(kind: TelemetryKind, fields: &[TelemetryField<'_>]) {
     let line = event_line(kind, fields);
+    counts::count(MetricFamily::TelemetryEvents, &[kind.level().name(), kind.name()]);
     match kind.level() {
         TelemetryLevel::Info => worker::console_log!("{line}"),
         TelemetryLevel::Error => worker::console_error!("{line}"),

@@ -6,6 +6,8 @@ use crate::app;
 use crate::app::App;
 use crate::d1::alerts::{self, CheckChanges, NewNotice};
 use crate::d1::endpoints::rows::LostSecrets;
+use crate::d1::operation;
+use crate::d1::operation::rows::SignerBalanceRow;
 use crate::rpc::{registry, signer_balance, trace};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{d1, isolate};
@@ -14,12 +16,14 @@ use worker::D1Database;
 use x402_chain::id::NoticeId;
 use x402_chain::network::{NETWORKS, Network};
 use x402_chain::reader::min_native_balance;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alert::operator::{
     AlertStep, Check, Finding, KeptAlert, OperatorAlert, check_balance, check_error_rate, step,
 };
 use x402_core::error::Fault;
-use x402_core::records::rollup::hour_of;
+use x402_core::metrics::signers;
+use x402_core::metrics::signers::SignerDay;
+use x402_core::records::rollup::{day_of, hour_of};
 use x402_core::sanctions::{ListFreshness, list_freshness};
 
 /// Chains that are asked at the same time: the platform opens six connections.
@@ -42,9 +46,13 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     checks.extend(unknown_prices(&db, &kept).await);
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
-    let of_chains: Vec<Vec<Check>> =
+    let of_chains: Vec<(Vec<Check>, Vec<HeldBalance>)> =
         stream::iter(on).map(|network| check_chain(app, network)).buffer_unordered(AT_ONCE).collect().await;
+    let (of_chains, held): (Vec<_>, Vec<_>) = of_chains.into_iter().unzip();
     checks.extend(of_chains.into_iter().flatten());
+    if let Err(fault) = store_balances(&db, held.into_iter().flatten().collect(), now).await {
+        event(TelemetryKind::AlertFailed, &[TelemetryField::Cause(&fault)]);
+    }
     // What is not checked any more is not wrong any more.
     let gone = |open: &&KeptAlert| !checks.iter().any(|check| is_of(open, check));
     let gone: Vec<Check> = kept.iter().filter(gone).map(as_well).collect();
@@ -181,16 +189,20 @@ fn sanctions(now: UnixMillis) -> Check {
 }
 
 /// Whether a chain can be reached and our signers on it can pay. Balances of a chain that is not reached are unknown.
-async fn check_chain(app: &App, network: &'static Network) -> Vec<Check> {
+async fn check_chain(app: &App, network: &'static Network) -> (Vec<Check>, Vec<HeldBalance>) {
     let (head, _) = trace::fetch_head(&app.settings, network).await;
     let finding = match head {
         Some(_) => Finding::Well,
         None => Finding::Wrong("no provider reports its newest block".to_owned()),
     };
     let mut checks = vec![Check { kind: OperatorAlert::ChainUnreachable, subject: network.key.to_owned(), finding }];
+    let mut balances = Vec::new();
     if network.settle.is_some() {
         for (signer, held) in signer_balance::read_balances(&app.settings, network, head.is_some()).await {
             let finding = check_balance(held, min_native_balance(network));
+            if let Some(held) = held.filter(|held| *held > 0) {
+                balances.push(HeldBalance { chain: network.key, signer: signer.to_string(), held });
+            }
             checks.push(Check {
                 kind: OperatorAlert::SignerLow,
                 subject: format!("{} {signer}", network.key),
@@ -198,5 +210,27 @@ async fn check_chain(app: &App, network: &'static Network) -> Vec<Check> {
             });
         }
     }
-    checks
+    (checks, balances)
+}
+
+/// What a signer holds on a chain, in the coin's smallest unit.
+struct HeldBalance {
+    chain: &'static str,
+    signer: String,
+    held: u128,
+}
+
+/// Stores what signers hold, and what they have spent since the check before.
+async fn store_balances(db: &D1Database, balances: Vec<HeldBalance>, now: UnixMillis) -> Result<(), Fault> {
+    let (today, yesterday) = (day_of(now), UnixMillis(day_of(now).0.saturating_sub(DAY_MS)));
+    let known = operation::signer_balances(db, yesterday).await?;
+    let row = |HeldBalance { chain, signer, held }: HeldBalance| {
+        let own = || known.iter().filter(|row| row.chain == chain && row.signer == signer);
+        let last = own().max_by_key(|row| row.at).map(|row| row.held);
+        let so_far = own().find(|row| row.day == today).map(|row| SignerDay { held: row.held, spent: row.spent });
+        let SignerDay { held, spent } = signers::checked(last, so_far, held);
+        SignerBalanceRow { chain: chain.to_owned(), signer, day: today, held, spent, at: now }
+    };
+    let rows: Vec<SignerBalanceRow> = balances.into_iter().map(row).collect();
+    operation::put_signer_balances(db, &rows).await
 }

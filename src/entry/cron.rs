@@ -11,6 +11,7 @@ use crate::d1::change::ChangesOf;
 use crate::directory_events;
 use crate::erasure;
 use crate::mail;
+use crate::metering;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::{join, join5};
@@ -39,14 +40,18 @@ const AT_ONCE: usize = 5;
 
 /// Runs what a cron trigger names.
 pub(crate) async fn run_trigger(cron: &str, env: Env) {
-    let outcome = match App::new(env, "") {
-        Ok(app) => run_job(cron, &app).await,
-        Err(fault) => Err(fault),
+    let app = App::new(env, "");
+    let outcome = match &app {
+        Ok(app) => run_job(cron, app).await,
+        Err(fault) => Err(fault.clone()),
     };
     match outcome {
         Ok(0) if cron == MINUTELY || cron == CHECK_SERVICE => {}
         Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
         Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
+    }
+    if let Some(work) = app.ok().and_then(|app| metering::send_due(app.env(), app::now())) {
+        work.await;
     }
 }
 
@@ -60,6 +65,7 @@ async fn run_job(cron: &str, app: &App) -> Result<usize, Fault> {
             d1::people::purge(&app.db()?, now).await?;
             d1::proofs::purge_challenges(&app.db()?, now).await?;
             d1::alerts::purge(&app.db()?, now).await?;
+            d1::operation::purge(&app.db()?, now).await?;
             // What is bounded first: a run that reads many customers may be cut short.
             let (closed, late) = (close_periods(app, now).await, erasure::tell_late(app, now).await);
             let compared = billing::books::reconcile(app, now).await;

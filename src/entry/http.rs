@@ -8,8 +8,8 @@ use crate::app::App;
 use crate::outbound::USER_AGENT;
 use crate::request::{Client, IncomingRequest, fault_reply};
 use crate::response::OutgoingResponse;
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
-use crate::{handlers, isolate};
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
+use crate::{handlers, isolate, metering};
 use futures_util::StreamExt;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -26,6 +26,7 @@ use x402_api::{explain, headers};
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::metrics::MetricFamily;
 use x402_core::tenancy::access::Access;
 
 /// Requests that failed, or took this long, are logged here. The platform's own log of invocations is off, since it
@@ -54,18 +55,19 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         let reply = headers::preflight_reply(cross_origin);
         return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
     }
-    let (route, mut counts) = (find_route(&request, &method, &place), None);
+    let (route, mut counted, mut running) = (find_route(&request, &method, &place), None, None);
     let row = route.as_ref().ok().map(|(row, _)| *row);
     let context = Rc::new(context);
     let outgoing: OutgoingResponse = match App::new(env, request_origin) {
         Ok(app) => {
             let app = Rc::new(app);
+            running = Some(Rc::clone(&app));
             let asked = ProblemContext { origin: &app.origin, path: &place.shown, request_id };
             match route {
                 Ok(route) => match read_request(&mut request, &app, route, (&place, query), (asked, now)).await {
                     Ok(incoming) => {
                         let is_live = incoming.caller.is_some_and(|caller| caller.environment == Environment::Live);
-                        counts = (is_live && incoming.row.endpoint == Endpoint::Verify).then(|| Rc::clone(&app));
+                        counted = (is_live && incoming.row.endpoint == Endpoint::Verify).then(|| Rc::clone(&app));
                         handlers::dispatch(&app, &context, incoming).await
                     }
                     Err(fault) => Err(fault),
@@ -82,8 +84,12 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
         }
     };
     let (status, ms) = (outgoing.status(), app::now().since(now));
-    if let Some(app) = counts.filter(|_| status >= 500) {
+    if let Some(app) = counted.filter(|_| status >= 500) {
         faults::count(app, &context, now);
+    }
+    count_request(row, status);
+    if let Some(work) = running.and_then(|app| metering::send_due(app.env(), app::now())) {
+        app::after_answer(&context, work);
     }
     // A settlement is slow by its nature: it waits for a block.
     let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
@@ -100,6 +106,15 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
     let cross_origin = row.map_or_else(|| path_cross_origin(&place), |row| headers::cross_origin(row.access));
     outgoing.into_response(request_id, cross_origin, method == "HEAD")
+}
+
+/// Counts a request by its route and the status of its answer.
+fn count_request(row: Option<&RouteRow>, status: u16) {
+    let route = row.map_or("none", |row| row.path);
+    counts::count(MetricFamily::HttpRequests, &[route, &status.to_string()]);
+    if status == 429 {
+        counts::count(MetricFamily::RateLimited, &[route]);
+    }
 }
 
 /// Whether pages of other origins may call a path, where no row of the route table is met.
@@ -129,7 +144,7 @@ async fn read_request(
         return Err(too_large(row));
     }
     let (content_type, content_encoding) = (header("content-type"), header("content-encoding"));
-    let takes_key = row.access.key_scope().is_some();
+    let takes_key = row.access.key_scope().is_some() || row.access == Access::Metrics;
     let keys = ["authorization", "x-api-key", "x-secret-key"].map(|name| if takes_key { header(name) } else { None });
     let [authorization, api_key, secret_key] = keys.each_ref().map(Option::as_deref);
     let credentials = Credentials { path: place.key.as_deref(), authorization, api_key, secret_key };
@@ -150,6 +165,10 @@ async fn read_request(
         Access::Either | Access::Managed(_) | Access::Analytics(_) if credentials.is_none() => None,
         Access::Admin => {
             operator::check_operator(app, &client, admin_key.as_deref(), now).await?;
+            None
+        }
+        Access::Metrics => {
+            operator::check_metrics_reader(app, &client, authorization, now).await?;
             None
         }
         // A forged key is refused here, without I/O.

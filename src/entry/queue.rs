@@ -6,12 +6,15 @@ use crate::app::App;
 use crate::billing::sync_customer;
 use crate::mail;
 use crate::mail::MailStep;
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::metering;
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
 use worker::{Env, MessageBatch, MessageExt, QueueRetryOptionsBuilder, RawMessage};
+use x402_chain::time::UnixMillis;
 use x402_core::billing::form::is_stripe_id;
 use x402_core::error::Fault;
+use x402_core::metrics::MetricFamily;
 
 /// Until a mail is tried again where the directory failed, milliseconds.
 const RETRY_MS: u64 = 30_000;
@@ -30,8 +33,12 @@ pub(super) async fn take(batch: MessageBatch<()>, env: Env) {
     let app = App::new(env, "");
     let mut mails: Vec<RawMessage> = Vec::new();
     let mut customers: BTreeMap<String, Vec<RawMessage>> = BTreeMap::new();
+    let now = app::now();
     for message in batch.raw_iter() {
         let id = message.body().as_string().unwrap_or_default();
+        let queue = if is_stripe_id(&id, "cus_") { "stripe" } else { "mails" };
+        let entered = UnixMillis(message.timestamp().as_millis());
+        counts::observe(MetricFamily::QueueLag, &[queue], now.since(entered));
         match is_stripe_id(&id, "cus_") {
             true => customers.entry(id).or_default().push(message),
             false => mails.push(message),
@@ -39,6 +46,9 @@ pub(super) async fn take(batch: MessageBatch<()>, env: Env) {
     }
     stream::iter(mails).for_each_concurrent(AT_ONCE, |message| take_mail(app.as_ref(), message)).await;
     stream::iter(customers).for_each_concurrent(AT_ONCE, |of| take_customer(app.as_ref(), of)).await;
+    if let Some(work) = app.ok().and_then(|app| metering::send_due(app.env(), app::now())) {
+        work.await;
+    }
 }
 
 /// Reads a customer back once for all events about it that have come together: each of them had happened before.

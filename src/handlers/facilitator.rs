@@ -3,7 +3,7 @@
 mod offers;
 mod steps;
 
-use super::verify::{check_rate_guard, rate_limited_reply, read_idempotency_key};
+use super::verify::{check_rate_guard, count_verification, rate_limited_reply, read_idempotency_key};
 use crate::app;
 use crate::app::App;
 use crate::clients;
@@ -19,6 +19,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use worker::{Context, Delay};
 use x402_api::facilitator;
+use x402_chain::network::{Network, find_network};
 use x402_chain::x402;
 use x402_chain::x402::Payment;
 use x402_core::error::{ErrorCode, Fault};
@@ -175,7 +176,15 @@ async fn process_payment(
             }
             PlanStep::AskLedger(step) => {
                 *named = step.authorization().map(str::to_owned).or_else(|| named.take());
-                let response = send_payment(app, incoming, &caller, step.asked().clone()).await?;
+                let response = send_payment(app, incoming, &caller, step.asked().clone()).await;
+                if let (PaymentAction::Verify, Some(network)) = (verb, read.as_ref().ok().and_then(network_of)) {
+                    let is_answered = response.as_ref().is_ok_and(|response| response.status() < 500);
+                    let asks_chain = response.as_ref().is_ok_and(|one| *one.reply() == LedgerReply::ChainNeeded);
+                    if !asks_chain {
+                        count_verification(network, incoming, is_answered);
+                    }
+                }
+                let response = response?;
                 match step.then(*response.reply() != LedgerReply::ChainNeeded) {
                     ControlFlow::Continue(next) => next,
                     ControlFlow::Break(PlanEnd { ready, recorded }) => {
@@ -190,6 +199,11 @@ async fn process_payment(
             PlanStep::FindOut(question) => steps::find_out(app, context, (verb, now), question).await,
         };
     }
+}
+
+/// The network on which a payment is made, if it is one of the registry.
+fn network_of(payment: &Payment) -> Option<&'static Network> {
+    find_network(&payment.requirements.network)
 }
 
 /// Whether the ledger refused the request: nothing was handed over, and nothing is recorded for it.

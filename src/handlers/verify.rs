@@ -8,12 +8,15 @@ use crate::isolate;
 use crate::request::{IncomingRequest, fault_reply};
 use crate::response::OutgoingResponse;
 use crate::rpc::{registry, trace};
+use crate::telemetry::counts;
 use sha2::{Digest, Sha256};
 use worker::Context;
 use x402_api::problem::ProblemContext;
 use x402_api::{ApiReply, headers, verify as body};
+use x402_chain::network::Network;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::messages::ledger::{LedgerMessage, LedgerReply, RefusedCaller};
+use x402_core::metrics::MetricFamily;
 use x402_core::tenancy::key::Caller;
 use x402_core::verification::claim::Claim;
 use x402_core::verification::decision::{
@@ -45,6 +48,7 @@ pub(super) async fn verify_transaction(
         seen: ChainObservation::Deferred,
         random: app::random()?,
     });
+    let network = request.claim.network;
     let attempt = request.idempotency.as_ref().map(|one| (caller.tenant, caller.environment, one.key.clone()));
     let asks_first = match isolate::refused_caller(caller.hash, incoming.now) {
         // An answer recorded under an `Idempotency-Key` repeats whatever the rates are: the ledger has it.
@@ -66,9 +70,20 @@ pub(super) async fn verify_transaction(
     } else {
         ChainObservation::Unavailable
     };
-    let response = send_verification(app, incoming, &caller, request).await?;
+    let response = send_verification(app, incoming, &caller, request).await;
+    count_verification(network, incoming, response.as_ref().is_ok_and(|response| response.status() < 500));
+    let response = response?;
     response.remember_attempt(attempt, incoming.now);
     Ok(response.into_answer()?.into())
+}
+
+/// Counts a verification for which a chain was read, and how long it took.
+pub(super) fn count_verification(network: &Network, incoming: &IncomingRequest, is_answered: bool) {
+    if is_answered {
+        counts::observe(MetricFamily::VerificationDuration, &[network.key], app::now().since(incoming.now));
+    } else {
+        counts::count(MetricFamily::VerificationFaults, &[network.key]);
+    }
 }
 
 async fn send_verification(

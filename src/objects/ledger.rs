@@ -55,6 +55,11 @@ use x402_core::tenancy::admission::{Admission, invalid_key};
 use x402_core::tenancy::saved::SavedAdmission;
 use x402_core::tenancy::tenant::Tenant;
 
+/// The ledger's name among the sources of a Meter.
+fn ledger_name(memory: &LedgerState) -> String {
+    format!("{}:{}", memory.tenant.id, memory.tenant.environment.name())
+}
+
 /// What the object keeps in memory; storage holds all of it too.
 struct LedgerState {
     tenant: Tenant,
@@ -131,6 +136,10 @@ pub struct TenantLedger {
     parked_returned: Cell<bool>,
     /// The last entry of the outbox that was looked at, or its front.
     outbox_after: Cell<i64>,
+    /// The number of the last counts that a Meter has, as far as this instance knows.
+    counts_taken: Cell<u64>,
+    /// How many entries of the outbox waited when that was last reported.
+    depth: Cell<u64>,
     /// How far tables were walked to delete what has expired.
     purge: RefCell<purge::PurgeWalks>,
     /// Whether streams were woken since one of them has read.
@@ -154,6 +163,8 @@ impl DurableObject for TenantLedger {
             handing_over,
             parked_returned,
             outbox_after,
+            counts_taken: Cell::new(0),
+            depth: Cell::new(0),
             purge,
             streams_woken,
         }

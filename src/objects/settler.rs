@@ -20,6 +20,7 @@ mod turn;
 
 use crate::app;
 use crate::app::App;
+use crate::metering;
 use crate::rpc;
 use crate::rpc::third_party;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -138,6 +139,7 @@ impl DurableObject for Settler {
             event(TelemetryKind::SettlerFailed, &[TelemetryField::Cause(&fault)]);
             SettlerReply::Failed(fault.code.as_str().to_owned())
         });
+        metering::send_from_object(&self.state, &self.env);
         let (status, body) = reply.encode(head.version)?;
         Ok(Response::ok(body)?.with_status(status))
     }
@@ -147,6 +149,7 @@ impl DurableObject for Settler {
         if let Err(fault) = self.run_turn().await {
             event(TelemetryKind::SettlerAlarmFailed, &[TelemetryField::Cause(&fault)]);
         }
+        metering::send_from_object(&self.state, &self.env);
         Response::empty()
     }
 }

@@ -1,12 +1,17 @@
 //! One HTTP request to a provider.
 
+use super::now;
 use crate::outbound::{HttpAnswer, OutboundFailure, OutboundRequest, deadline, exchange, request_headers};
+use crate::telemetry::counts;
 use core::fmt;
 use futures_util::future::LocalBoxFuture;
 use wasm_bindgen::JsValue;
 use x402_chain::breaker::AttemptOutcome;
 use x402_chain::facts::{ErrorClass, RpcError};
-use x402_core::settings::provider::{ProviderAccess, provider_access};
+use x402_chain::network::Network;
+use x402_core::metrics::MetricFamily;
+use x402_core::metrics::status::PROVIDER_OK;
+use x402_core::settings::provider::{ProviderAccess, host, provider_access};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -77,23 +82,43 @@ impl fmt::Display for ProviderFailure {
 /// An answer to come. Boxed: the compiler would copy its code into each of its callers.
 pub(super) type PendingAnswer<'a> = LocalBoxFuture<'a, Result<HttpAnswer, ProviderFailure>>;
 
-/// Posts a body and reads the answer, all within [`ATTEMPT_MS`].
-pub(super) fn post_json<'a>(url: &'a str, body: &'a str) -> PendingAnswer<'a> {
-    post_json_within(url, body, ATTEMPT_MS)
+/// Posts a body to a provider of a chain and reads the answer, all within [`ATTEMPT_MS`].
+pub(super) fn post_json<'a>(network: &'static Network, url: &'a str, body: &'a str) -> PendingAnswer<'a> {
+    post_json_within(network, url, body, ATTEMPT_MS)
+}
+
+/// Counts a request to a provider and how it has ended.
+fn count_call(network: &Network, url: &str, took_ms: u64, answer: &Result<HttpAnswer, OutboundFailure>) {
+    let outcome = match answer {
+        Ok(HttpAnswer { status: 429, .. }) => "rate_limited",
+        Ok(HttpAnswer { status: 400.., .. }) => "http_error",
+        Ok(_) => PROVIDER_OK,
+        Err(OutboundFailure::TooLarge) => "too_large",
+        Err(OutboundFailure::Failed | OutboundFailure::Redirected(_) | OutboundFailure::BrokenOff) => "no_answer",
+    };
+    counts::count(MetricFamily::ProviderCalls, &[network.key, &host(url), outcome]);
+    counts::observe(MetricFamily::ProviderCallDuration, &[network.key], took_ms);
 }
 
 /// Posts a body and reads the answer, all within so many milliseconds.
-pub(super) fn post_json_within<'a>(url: &'a str, body: &'a str, limit_ms: u32) -> PendingAnswer<'a> {
-    let deadline = deadline(limit_ms);
+pub(super) fn post_json_within<'a>(
+    network: &'static Network,
+    address: &'a str,
+    body: &'a str,
+    limit_ms: u32,
+) -> PendingAnswer<'a> {
+    let (deadline, began) = (deadline(limit_ms), now());
     Box::pin(async move {
-        let ProviderAccess { url, authorization } = provider_access(url);
+        let ProviderAccess { url, authorization } = provider_access(address);
         let headers = match authorization.as_deref() {
             None => JSON_HEADERS.with(JsValue::clone),
             Some(own) => request_headers(&[JSON, ("authorization", own)]),
         };
         let request =
             OutboundRequest { url: &url, headers: &headers, body: Some(body), deadline, answer_max: BODY_MAX };
-        exchange(request).await.map_err(ProviderFailure::from)
+        let answer = exchange(request).await;
+        count_call(network, address, now().since(began), &answer);
+        answer.map_err(ProviderFailure::from)
     })
 }
 

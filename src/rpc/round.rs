@@ -90,7 +90,7 @@ async fn run_round(
 /// The calls of a refused batch, the first alone: if the provider refuses that too, no other is asked, and its error
 /// about the batch counts (`None`), unless the provider cannot be reached.
 async fn call_singly_from_first(
-    network: &Network,
+    network: &'static Network,
     url: &str,
     calls: &[Call],
     required: &[Call],
@@ -108,7 +108,7 @@ async fn call_singly_from_first(
 
 /// Makes single calls at the same time.
 async fn call_singly(
-    network: &Network,
+    network: &'static Network,
     url: &str,
     calls: &[Call],
     required: &[Call],
@@ -151,7 +151,7 @@ fn require_answers(required: &[Call], facts: &Facts) -> Result<(), ProviderFailu
 
 /// One request with some calls; its failure is the provider's.
 pub(super) async fn call_batch(
-    network: &Network,
+    network: &'static Network,
     url: &str,
     calls: &[Call],
 ) -> Result<jsonrpc::Replies, ProviderFailure> {
@@ -180,8 +180,8 @@ async fn post_or_share(
     replies
 }
 
-async fn post_calls(network: &Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {
-    let answer = post_json(url, &jsonrpc::encode(calls)).await.map_err(Unanswered::Failed)?;
+async fn post_calls(network: &'static Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {
+    let answer = post_json(network, url, &jsonrpc::encode(calls)).await.map_err(Unanswered::Failed)?;
     jsonrpc::decode(network.family, calls, answer.status, &answer.body).map_err(|whole| Unanswered::Whole {
         failure: ProviderFailure::of(&whole.error, answer.retry_after_s),
         refuses_batch: whole.refuses_batch,

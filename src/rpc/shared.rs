@@ -138,7 +138,7 @@ async fn send(network: &'static Network, callers: Vec<Rc<Slot>>, flight: Flight)
     let calls: Vec<Call> = callers.iter().flat_map(|caller| caller.calls.iter().cloned()).collect();
     let sizes: Vec<usize> = callers.iter().map(|caller| caller.calls.len()).collect();
     let Flight((_, url), _) = &flight;
-    let outcome = post_json_within(url, &jsonrpc::encode(&calls), SHARED_MS).await;
+    let outcome = post_json_within(network, url, &jsonrpc::encode(&calls), SHARED_MS).await;
     match outcome {
         Ok(answer) if answer.status == 429 => {
             // A request of many calls may be what is refused: each asks for itself next.

@@ -5,6 +5,7 @@ use x402_chain::network::{CostCap, FinalityRule, LAMPORTS_PER_SIGNATURE, NETWORK
 use x402_chain::reason::Reason;
 use x402_core::error::ErrorCode;
 use x402_core::event::{EventKind, EventSubject};
+use x402_core::metrics::{MetricAccuracy, MetricFamily, MetricKind};
 use x402_core::settings::SETTINGS;
 use x402_core::tenancy::tier::{PLANS, TierChains};
 use x402_core::verdict::RefusalCode;
@@ -69,6 +70,34 @@ fn the_settings_are_documented() {
     }
     check("docs/reference/settings.md", &text);
     check(".dev.vars.example", &example);
+}
+
+#[test]
+fn the_metrics_are_documented() {
+    let mut text =
+        "# Metrics\n\n`GET /metrics`, with `Authorization: Bearer` and the setting `METRICS_TOKEN`. No label names a \
+        tenant or a person. How exact a metric is:\n\n"
+            .to_owned();
+    for accuracy in [MetricAccuracy::Exact, MetricAccuracy::Operational, MetricAccuracy::AtScrape] {
+        writeln!(text, "- {}", accuracy.promise()).expect("text");
+    }
+    text.push_str("\n| metric | kind | labels | exact | |\n|---|---|---|---|---|\n");
+    for family in MetricFamily::ALL {
+        let kind = match family.kind() {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram(_) => "histogram",
+        };
+        let accuracy = match family.accuracy() {
+            MetricAccuracy::Exact => "exact",
+            MetricAccuracy::Operational => "operational",
+            MetricAccuracy::AtScrape => "read",
+        };
+        let labels: Vec<String> = family.labels().iter().map(|label| format!("`{label}`")).collect();
+        let (name, labels, help) = (family.name(), labels.join(" "), family.help());
+        writeln!(text, "| `{name}` | {kind} | {labels} | {accuracy} | {help} |").expect("text");
+    }
+    check("docs/reference/metrics.md", &text);
 }
 
 #[test]

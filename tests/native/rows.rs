@@ -10,10 +10,12 @@ use x402_edge::d1::billing::sql as billing;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
+use x402_edge::d1::operation::sql as operation;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::courier::sql as courier;
 use x402_edge::objects::ledger::sql as ledger;
+use x402_edge::objects::meter::sql as meter;
 use x402_edge::objects::records::sql as records;
 use x402_edge::objects::settler::sql as settler;
 use x402_edge::objects::state;
@@ -143,6 +145,7 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::WATCHED_BETWEEN], &[ver.clone(), text("base")], &[], &[]);
     all.row(&[ledger::RECORDS_COUNTED], &[ver.clone(), int(1)], &[], &[("id", text("ver_1")), ("counted", int(-1))]);
     all.row(&[ledger::GROUPS_DUE], &[int(1), ver.clone()], &[], &[]);
+    all.row(&[ledger::OUTBOX_COUNT], &[int(3)], &[], &[("count", int(-1))]);
     all.row(&[ledger::OUTBOX_SIZES, ledger::WEBHOOK_SIZES], &[int(1), int(9)], &[], &[("bytes", int(-1))]);
     all.row(&[ledger::WEBHOOKS_NEXT], &[text("whe_01KB0000000000000000000000")], &[], &[]);
     all.0.insert(ledger::WEBHOOKS_GET.name);
@@ -638,6 +641,39 @@ fn rows_of_billing_are_read_or_refused() {
     let read = billing::HOLDINGS.read(held).expect("a row").0;
     assert_eq!((read.chains, read.webhook_endpoints), (vec!["base".to_owned(), "polygon".to_owned()], 2));
     all.assert_all(&[billing::ALL]);
+}
+
+#[test]
+fn rows_of_operation_are_read_or_refused() {
+    let mut all = Checked::default();
+    let bad = [("tier", text("?")), ("tenants", int(-1)), ("used", int(-1))];
+    all.row(&[operation::TIER_USAGE], &[text("pro"), int(2), int(700)], &[], &bad);
+    let bad = [("kind", text("?")), ("began_ms", int(-1)), ("ended_ms", int(-1))];
+    let row = [text("chain_unreachable"), text("base"), int(1), int(2)];
+    all.row(&[operation::INCIDENTS_SINCE], &row, &["ended_ms"], &bad);
+    let row = [
+        text("base"),
+        text("0xAb"),
+        int(86_400_000),
+        text("340282366920938463463374607431768211455"),
+        text("7"),
+        int(5),
+    ];
+    let bad = [("held", text("-1")), ("spent", text("1.5")), ("day_ms", int(-1)), ("at_ms", int(-1))];
+    all.row(&[operation::SIGNER_BALANCES], &row, &[], &bad);
+    all.assert_all(&[operation::ALL]);
+}
+
+#[test]
+fn the_rows_of_a_meter_are_read_or_refused() {
+    let mut all = Checked::default();
+    all.row(&[meter::SEQUENCE_GET], &[int(3)], &[], &[("sequence", int(-1))]);
+    let counts = r#"{"counters":{"x402_errors_total":{"code=\"A\"":2}}}"#;
+    let bad = [("body", text(&counts.replace('2', "-2")))];
+    all.row(&[meter::SPAN_GET, meter::SPANS_FROM], &[text(counts)], &[], &bad);
+    let bad = [("queue", text("?")), ("entries", int(-1)), ("at_ms", int(-1))];
+    all.row(&[meter::DEPTHS_GET], &[text("outbox"), text("ten_1:live"), int(3), int(9)], &[], &bad);
+    all.assert_all(&[meter::ALL]);
 }
 
 #[test]

@@ -6,11 +6,14 @@ use x402_edge::d1::billing::sql as billing;
 use x402_edge::d1::deletions::sql as deletions;
 use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
+use x402_edge::d1::operation::sql as operation;
 use x402_edge::d1::people::sql as people;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::courier::migrations::MIGRATIONS as COURIER;
 use x402_edge::objects::courier::sql as courier;
 use x402_edge::objects::ledger::sql as ledger;
+use x402_edge::objects::meter::migrations::MIGRATIONS as METER;
+use x402_edge::objects::meter::sql as meter;
 use x402_edge::objects::records::migrations::MIGRATIONS as RECORDS;
 use x402_edge::objects::records::sql as records;
 use x402_edge::objects::settler::sql as settler;
@@ -67,6 +70,10 @@ pub(crate) fn records_db() -> Connection {
     object_db(RECORDS)
 }
 
+fn meter_db() -> Connection {
+    object_db(METER)
+}
+
 pub(crate) fn courier_db() -> Connection {
     object_db(COURIER)
 }
@@ -111,7 +118,7 @@ fn the_settlers_statements_prepare_and_find_their_rows() {
 #[test]
 fn the_ledgers_statements_prepare_and_find_their_rows() {
     // Small tables: what is not final yet, also of an older build, and the outbox.
-    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_SIZES", "RECORDS_PURGE", "WATCHES_GET"];
+    let own = ["GROUPS_DUE", "GROUPS_NEXT", "OUTBOX_COUNT", "OUTBOX_SIZES", "RECORDS_PURGE", "WATCHES_GET"];
     // What was parked of the outbox: next to nothing.
     let parked = ["PARKED_GET", "PARKED_RETURN", "PARKED_DELETE"];
     // An erasure takes the first rows of a table, whatever they are.
@@ -346,6 +353,59 @@ fn the_records_statements_prepare_and_find_their_rows() {
 }
 
 #[test]
+fn statements_of_a_meter_prepare_and_find_their_rows() {
+    // Objects in which something has waited within a day: all are read at each scrape, and purged once in five minutes.
+    check(&meter_db(), meter::ALL, &["DEPTHS_GET", "DEPTHS_PURGE"]);
+}
+
+/// Isolates are forgotten after a day, ledgers never: an addition that comes again would count twice.
+#[test]
+fn a_meter_forgets_isolates_alone() {
+    let db = meter_db();
+    for (source, at) in [("isolate:00", 5), ("isolate:01", 50), ("ten_000000000001070707070707:live", 5)] {
+        db.execute(meter::SEQUENCE_PUT.text, (source, 1, at)).expect("runs");
+    }
+    db.execute(meter::ISOLATES_PURGE.text, [10]).expect("runs");
+    let mut left = db.prepare("SELECT name FROM sources ORDER BY name").expect("prepares");
+    let left: Vec<String> = left.query_map([], |row| row.get(0)).and_then(Iterator::collect).expect("rows");
+    assert_eq!(left, ["isolate:01", "ten_000000000001070707070707:live"]);
+    // Of two reports about an object the later one holds, in whatever order they come.
+    for (entries, at) in [(5, 20), (7, 10), (0, 30)] {
+        db.execute(meter::DEPTH_PUT.text, ("outbox", "ten_1:live", entries, at)).expect("runs");
+        let known: i64 = db.query_row("SELECT entries FROM depths", [], |row| row.get(0)).expect("a row");
+        assert_eq!(known, if at == 30 { 0 } else { 5 });
+    }
+}
+
+/// An alert about a chain, or all tenants, is an incident once it has begun; triggers write it, whatever build checks.
+#[test]
+fn an_incident_is_kept_after_its_alert_has_ended() {
+    let db = directory_db();
+    let put = |kind: &str, subject: &str, began: Option<i64>| {
+        db.execute(alerts::OPERATOR_ALERT_PUT.text, (kind, subject, "why", 1, began, began)).expect("runs");
+    };
+    let incidents = || -> Vec<(String, String, i64, Option<i64>)> {
+        let mut all = db.prepare(operation::INCIDENTS_SINCE.text).expect("prepares");
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        all.query_map([0, 10], read).and_then(Iterator::collect).expect("rows")
+    };
+    put("chain_unreachable", "base", None);
+    put("signer_low", "base 0xAb", Some(5));
+    assert!(incidents().is_empty(), "it has not lasted long enough, and a signer is the operator's affair");
+    put("chain_unreachable", "base", Some(10));
+    put("chain_unreachable", "base", Some(10));
+    put("error_rate", "", Some(11));
+    db.execute("INSERT INTO operator_checks (id, changed_ms) VALUES (1, 20)", []).expect("runs");
+    db.execute(alerts::OPERATOR_ALERT_END.text, ("chain_unreachable", "base")).expect("runs");
+    db.execute(alerts::OPERATOR_ALERT_END.text, ("signer_low", "base 0xAb")).expect("runs");
+    let (rate, chain) = ("error_rate".to_owned(), "chain_unreachable".to_owned());
+    let base = "base".to_owned();
+    assert_eq!(incidents(), [(rate.clone(), String::new(), 11, None), (chain, base, 10, Some(20))]);
+    db.execute(operation::INCIDENTS_PURGE.text, [100]).expect("runs");
+    assert_eq!(incidents(), [(rate, String::new(), 11, None)], "what lasts is kept");
+}
+
+#[test]
 fn statements_of_the_directory_prepare_and_find_their_rows() {
     // One row a chain, and one a signer; of tenants whose ledgers are behind so many as are loaded at once.
     check(&directory_db(), directory::ALL, &["CHECKS_GET", "STUCK_GET", "TENANTS_TO_LOAD"]);
@@ -355,6 +415,8 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), endpoints::ALL, &["REMOVED_ENDPOINTS"]);
     check(&directory_db(), deletions::ALL, &[]);
     check(&directory_db(), billing::ALL, &[]);
+    // Incidents of 90 days, and a row a signer and day: both few.
+    check(&directory_db(), operation::ALL, &[]);
     // What is wrong at present, an hour of a month that is purged each night, and of what an index has found: the oldest alert of
     // each tenant and kind, messages that are due, keys that end.
     let found = ["ALERTS_WAITING", "NOTICES_TO_POST", "KEYS_EXPIRING"];

@@ -33,7 +33,7 @@ fn there_are_three_environments() {
 fn every_environment_binds_all_that_the_worker_reaches() {
     for (name, env) in environments() {
         assert_eq!(bound(&env, &["d1_databases"], "binding"), ["DB"], "{name}");
-        let objects = ["LEDGERS", "SETTLERS", "RECORDS", "COURIERS"];
+        let objects = ["LEDGERS", "SETTLERS", "RECORDS", "COURIERS", "METERS"];
         assert_eq!(bound(&env, &["durable_objects", "bindings"], "name"), objects, "{name}");
         assert_eq!(bound(&env, &["r2_buckets"], "binding"), ["ARCHIVE"], "{name}");
         assert_eq!(bound(&env, &["queues", "producers"], "binding"), ["MAILS", "STRIPE_EVENTS"], "{name}");

@@ -207,6 +207,7 @@ async function withPreviousObjects(replies, act) {
           SETTLERS: objects("Settler"),
           RECORDS: { className: "Records", useSQLite: true },
           COURIERS: { className: "Courier", useSQLite: true },
+          METERS: { className: "Meter", useSQLite: true },
         },
         r2Buckets: { ARCHIVE: "x402-edge-archive" },
         bindings: { ADMIN_KEY, KEY_PEPPERS: PEPPERS, ...NOWHERE, RPC_LOCAL_EVM: evm.url, EVM_SIGNERS_TEST: KEYS.at(-1) },

@@ -192,6 +192,7 @@ export const Settler = clocked(all.Settler);
 export const TenantLedger = halting(clocked(all.TenantLedger), "TenantLedger");
 export const Records = halting(clocked(all.Records), "Records");
 export const Courier = halting(clocked(all.Courier), "Courier");
+export const Meter = clocked(all.Meter);
 const counts = { ledger: 0, directory: 0 };
 function watched(target, methods, name) {
   return new Proxy(target, {
@@ -413,14 +414,14 @@ export default {
     const own = { ...env };
     if (env.LEDGERS) own.LEDGERS = faulty(watched(env.LEDGERS, ["get", "getByName"], "ledger"), context);
     if (env.SETTLERS) own.SETTLERS = faulty(env.SETTLERS, context);
-    for (const name of ["RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
+    for (const name of ["RECORDS", "COURIERS", "METERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     if (env.STRIPE_EVENTS) own.STRIPE_EVENTS = sending(env.STRIPE_EVENTS);
     return new Inner(context, own).fetch(request);
   },
   scheduled(event, env, context) {
     const own = { ...env };
-    for (const name of ["LEDGERS", "RECORDS", "COURIERS"]) if (env[name]) own[name] = faulty(env[name], context);
+    for (const name of ["LEDGERS", "RECORDS", "COURIERS", "METERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.MAILS) own.MAILS = unqueueing(env.MAILS);
     return new Inner(context, own).scheduled(event);
   },
@@ -485,6 +486,7 @@ export async function startWorker(wanted = {}) {
             SETTLERS: { className: "Settler", useSQLite: true },
             RECORDS: { className: "Records", useSQLite: true },
             COURIERS: { className: "Courier", useSQLite: true },
+            METERS: { className: "Meter", useSQLite: true },
           },
           r2Buckets: { ARCHIVE: "x402-edge-archive" },
           email: { send_email: [{ name: "EMAIL", ...email }] },

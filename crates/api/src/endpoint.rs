@@ -53,6 +53,10 @@ pub enum Endpoint {
     Whoami,
     /// Whether the service is well.
     Health,
+    /// How each chain has fared of late.
+    Status,
+    /// Metrics for Prometheus.
+    Metrics,
     /// The OpenAPI document of the service.
     OpenApi,
     /// A page that explains the error codes.

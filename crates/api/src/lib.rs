@@ -46,6 +46,7 @@ pub mod records;
 pub mod refusal;
 pub mod session;
 pub mod settlements;
+pub mod status;
 pub mod target;
 pub mod tenant;
 pub mod verify;
@@ -55,6 +56,7 @@ pub mod webhooks;
 pub mod whoami;
 
 use serde::Serialize;
+use x402_core::metrics::text::METRICS_TYPE;
 
 /// The answer of a route, ready to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +97,12 @@ impl ApiReply {
     #[must_use]
     pub const fn html(body: String) -> Self {
         Self { status: 200, content_type: "text/html; charset=utf-8", body, headers: Vec::new() }
+    }
+
+    /// The metrics as Prometheus reads them.
+    #[must_use]
+    pub const fn metrics(body: String) -> Self {
+        Self { status: 200, content_type: METRICS_TYPE, body, headers: Vec::new() }
     }
 
     /// A file of CSV with a line that names the columns.

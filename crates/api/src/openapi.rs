@@ -9,7 +9,7 @@ use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
     accepts, admin, analytics, audit, billing, chains, deletion, deliveries, events, facilitator, health, identities,
-    keys, members, oidc, operators, pricing, problem, recipients, records, session, tenant, verify, version,
+    keys, members, oidc, operators, pricing, problem, recipients, records, session, status, tenant, verify, version,
     webhook_endpoints, whoami,
 };
 use parameters::parameters;
@@ -82,6 +82,8 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Settlement | Endpoint::HandOver => (None, 200, of::<x402_core::settlement::status::Settlement>(make)),
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
         Endpoint::Health => (None, 200, of::<health::ServiceHealth>(make)),
+        Endpoint::Status => (None, 200, of::<status::ServiceStatus>(make)),
+        Endpoint::Metrics => (None, 200, json!({"type": "string"})),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
         Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
         Endpoint::TenantCreate => (Some(of::<admin::TenantBody>(make)), 201, of::<admin::TenantCreated>(make)),
@@ -253,6 +255,7 @@ fn security(access: Access) -> Value {
         Access::Key(KeyScope::Only(scope)) => json!([{"apiKey": [scope]}, {"apiKeyHeader": [scope]}]),
         Access::Either => json!([{"apiKey": []}, {"apiKeyHeader": []}, {}]),
         Access::Admin => json!([{"adminKey": []}]),
+        Access::Metrics => json!([{"metricsToken": []}]),
         Access::Session(role) => json!([{"session": [role]}]),
         Access::Managed(role) => {
             json!([{"apiKey": [Scope::Manage]}, {"apiKeyHeader": [Scope::Manage]}, {"session": [role]}])
@@ -414,6 +417,7 @@ pub fn document() -> Value {
             "securitySchemes": {
                 "apiKey": {"type": "http", "scheme": "bearer", "description": "x402_live_… or x402_test_…"},
                 "apiKeyHeader": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, without `Authorization`; `X-Secret-Key` counts as well."},
+                "metricsToken": {"type": "http", "scheme": "bearer", "description": "The setting METRICS_TOKEN."},
                 "adminKey": {"type": "apiKey", "in": "header", "name": "X-Admin-Key"},
                 "session": {"type": "apiKey", "in": "cookie", "name": CookieName::Session.as_str(),
                     "description": "Counts only without a key, and for changes only from a page of our own origin."}

@@ -103,6 +103,7 @@ const fn reason_for(code: ErrorCode, settles: bool) -> Reason {
         | ErrorCode::SubscriptionEnding
         | ErrorCode::BillingBusy
         | ErrorCode::PlanByOperator
+        | ErrorCode::InvalidMetricsToken
         | ErrorCode::ChainUnavailable => {
             if settles {
                 Reason::UnexpectedSettle

@@ -117,6 +117,7 @@ codes! {
     SubscriptionEnding "SUBSCRIPTION_ENDING" 409 Never Judged "Subscription ending" "The subscription ends with its period: `POST /v1/billing/resume` lets it go on.";
     BillingBusy "BILLING_BUSY" 409 Later Judged "Billing busy" "Another change of the tenant's billing is under way.";
     PlanByOperator "PLAN_BY_OPERATOR" 409 Never Judged "Plan set by the operator" "An operator has set the tenant's tier by hand, and it is not sold here: ask the operator.";
+    InvalidMetricsToken "INVALID_METRICS_TOKEN" 401 Never Judged "Invalid token" "The bearer token of the metrics is missing or wrong.";
 }
 
 impl fmt::Display for ErrorCode {

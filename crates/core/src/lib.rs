@@ -14,6 +14,7 @@ pub mod billing;
 pub mod error;
 pub mod event;
 pub mod messages;
+pub mod metrics;
 pub mod net;
 pub mod outbox;
 pub mod people;

@@ -15,6 +15,7 @@
 
 pub mod courier;
 pub mod ledger;
+pub mod meter;
 pub mod records;
 pub mod settler;
 

@@ -184,6 +184,7 @@ pub const SETTINGS: &[Setting] = &[
     sign_in::DOH_ROW,
     operators::ALERT_URL_ROW,
     operators::MAIL_ROW,
+    operators::METRICS_ROW,
     billing::ROWS[0],
     billing::ROWS[1],
     billing::ROWS[2],
@@ -307,6 +308,13 @@ impl Settings {
     pub fn is_admin_key(&self, text: &str) -> bool {
         let given: [u8; 32] = Sha256::digest(text.as_bytes()).into();
         self.admin_key.ct_eq(&given).into()
+    }
+
+    /// Whether this is the token with which metrics are read, compared in constant time; `None` where there is none.
+    #[must_use]
+    pub fn is_metrics_token(&self, text: &str) -> Option<bool> {
+        let given: [u8; 32] = Sha256::digest(text.as_bytes()).into();
+        self.operators.metrics_token.map(|token| token.ct_eq(&given).into())
     }
 
     /// The secrets of API keys' tags: the first signs new keys, all verify.

@@ -5,13 +5,15 @@ use super::deliver::Afterwards;
 use super::{Courier, ENDPOINT};
 use crate::app;
 use crate::app::App;
+use crate::metering;
 use crate::objects::alarm::PacedWork;
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use worker::ScheduledTime;
 use x402_chain::id::EndpointId;
 use x402_chain::time::UnixMillis;
 use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
+use x402_core::messages::meter::{ObjectQueue, QueueDepth};
 use x402_core::webhook::delivery::{DeliveryState, KEPT_MS};
 use x402_core::webhook::retention::forgotten_before;
 use x402_core::webhook::schedule::PAUSE_MS_MAX;
@@ -111,6 +113,7 @@ impl Courier {
             Err(fault) => Err(fault),
         };
         drop(running);
+        metering::send_from_object(&self.state, &self.env);
         match next {
             Ok(Some(at)) => self.set_alarm(at).await,
             // Nothing is stored any more, nor an alarm.
@@ -140,6 +143,10 @@ impl Courier {
             return Ok(None);
         }
         let (store, after) = (self.store(), app::now());
+        if let Some(entries) = self.waiting.get() {
+            let depth = QueueDepth { queue: ObjectQueue::Courier, object: endpoint.to_string(), entries, at: after };
+            counts::note_depth(depth);
+        }
         // A change that came while the endpoint was read, or after it, is not what was read; nor was a redelivery begun that
         // was asked for since then.
         if is_old || self.changes.is_unasked() || self.redelivery()?.is_some() {

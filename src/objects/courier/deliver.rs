@@ -10,7 +10,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::couriers::disable_endpoint;
 use crate::d1::endpoints::{EndpointTarget, note_secret_lost, read_target};
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use futures_channel::oneshot;
 use futures_util::StreamExt;
 use futures_util::future::{Either, LocalBoxFuture, select};
@@ -18,9 +18,10 @@ use futures_util::stream::FuturesUnordered;
 use serde::{Deserialize, Serialize};
 use std::pin::pin;
 use std::rc::Rc;
-use x402_chain::id::EndpointId;
+use x402_chain::id::{EndpointId, EventId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::metrics::MetricFamily;
 use x402_core::webhook::breaker::{EndpointBreaker, Passage};
 use x402_core::webhook::delivery::DeliveryState;
 use x402_core::webhook::endpoint::EndpointStatus;
@@ -105,6 +106,19 @@ pub(super) enum Afterwards {
     NotBefore(UnixMillis),
     /// At this time, whether anything is due or not.
     Again(UnixMillis),
+}
+
+/// Counts an attempt, and how long after the event it came where it has delivered it.
+fn count_attempt(outcome: AttemptOutcome, event: EventId, now: UnixMillis) {
+    let name = match outcome {
+        AttemptOutcome::Delivered => "delivered",
+        AttemptOutcome::Failed => "failed",
+        AttemptOutcome::Gone => "gone",
+    };
+    counts::count(MetricFamily::WebhookDeliveries, &[name]);
+    if outcome == AttemptOutcome::Delivered {
+        counts::observe(MetricFamily::WebhookLag, &[], now.since(event.created_at()));
+    }
 }
 
 impl Courier {
@@ -367,6 +381,7 @@ impl Courier {
                 Err(state) => store.end(event, state, now),
             }
         })?;
+        count_attempt(outcome, event, now);
         if has_ended {
             self.waiting.set(self.waiting.get().map(|count| count.saturating_sub(1)));
         }

@@ -1,14 +1,17 @@
 //! The ledger's alarm: ships the outbox, polls payments for finality, deletes expired rows. It runs at least once for
 //! each change, since the next alarm is set before work that may fail.
 
-use super::TenantLedger;
+use super::{TenantLedger, ledger_name};
 use crate::app;
+use crate::metering;
+
 use crate::objects::ledger::ship::ShippedState;
-use crate::telemetry::{TelemetryField, TelemetryKind, event};
+use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use worker::ScheduledTime;
 use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
+use x402_core::messages::meter::{ObjectQueue, QueueDepth};
 use x402_core::outbox::walk::{FRONT, ships_on};
 
 /// A record is shipped this long after it was written, so that a busy ledger ships in batches. Reads do not depend on
@@ -56,6 +59,21 @@ impl TenantLedger {
                 }
             }
             Err(fault) => event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(&fault)]),
+        }
+        self.note_depth();
+        metering::send_from_object(&self.state, &self.env);
+    }
+
+    /// Notes for the metrics how much waits to be shipped. An outbox that was empty and is so is not reported.
+    fn note_depth(&self) {
+        let Ok(Some(entries)) = self.store().outbox_count() else { return };
+        if entries == 0 && self.depth.get() == 0 {
+            return;
+        }
+        self.depth.set(entries);
+        let named = self.with_state(|memory| Ok(ledger_name(memory)));
+        if let Ok(object) = named {
+            counts::note_depth(QueueDepth { queue: ObjectQueue::Outbox, object, entries, at: app::now() });
         }
     }
 

@@ -139,6 +139,20 @@ impl FromRow for CountedRow {
     }
 }
 
+/// A number of entries.
+pub struct EntryCount {
+    /// How many.
+    pub count: u64,
+}
+
+impl FromRow for EntryCount {
+    const COLUMNS: &'static [&'static str] = &["count"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { count: row.get()? })
+    }
+}
+
 /// Records that are polled for finality together.
 pub struct WatchGroup {
     /// The group's number.

@@ -1,7 +1,6 @@
 //! Ships the outbox at least once: records and events go to the objects of their months, the rest to the directory. Ids
 //! and revisions make a repeat harmless.
 
-use super::TenantLedger;
 use super::hear::keep_unheard;
 use super::reply::LedgerOutput;
 use super::shipment::{
@@ -9,8 +8,10 @@ use super::shipment::{
     load_records,
 };
 use super::store::LedgerStore;
+use super::{TenantLedger, ledger_name};
 use crate::app;
 use crate::app::{db, records};
+use crate::clients::meter;
 use crate::clients::records::RecordsClient;
 use crate::d1;
 use crate::d1::Shipment;
@@ -24,7 +25,10 @@ use worker::Delay;
 use x402_chain::id::{KeyId, VerificationId};
 use x402_chain::time::{Period, UnixMillis};
 use x402_core::error::{ErrorCode, Fault};
+use x402_core::messages::meter::{MeterAddition, shard_of};
 use x402_core::messages::records::RecordsBatch;
+use x402_core::metrics::series::MetricCounts;
+use x402_core::metrics::shipped::ShippedCounts;
 use x402_core::outbox::OutboxEntry;
 use x402_core::outbox::walk::{FRONT, OutboxWalk};
 use x402_core::records::archive::ArchiveOwner;
@@ -47,6 +51,9 @@ pub(super) struct ShippedState {
     pub(super) usage: Option<(Period, u64, u64)>,
     /// When each key was last used, as shipped.
     pub(super) last_used: BTreeMap<KeyId, UnixMillis>,
+    /// What was counted with it, for a Meter.
+    #[serde(default, skip_serializing_if = "ShippedCounts::is_new")]
+    pub(super) counts: ShippedCounts,
 }
 
 /// What a turn of shipping has left.
@@ -190,7 +197,27 @@ impl TenantLedger {
             work.pause_if_due().await;
         }
         self.outbox_after.set(walk.after());
+        self.send_counts().await?;
         Ok(Shipping { left, is_taken, refusing })
+    }
+
+    /// Sends a Meter what was counted with what was shipped. What it does not take is sent again; it holds up nothing.
+    async fn send_counts(&self) -> Result<(), Fault> {
+        let (store, taken) = (self.store(), self.counts_taken.get());
+        let mut shipped: ShippedState = store.state("shipped")?.unwrap_or_default();
+        if shipped.counts.to_send(taken).is_none() && shipped.counts.has_more() {
+            shipped.counts.add(&MetricCounts::default(), taken);
+            store.put_state("shipped", &shipped)?;
+        }
+        let Some((sequence, counts)) = shipped.counts.to_send(taken) else { return Ok(()) };
+        let Ok(meters) = app::meters(&self.env) else { return Ok(()) };
+        let source = self.with_state(|memory| Ok(ledger_name(memory)))?;
+        let shard = shard_of(&source);
+        let addition = MeterAddition { source, sequence, counts: counts.clone(), depths: Vec::new() };
+        if meter::add(&meters, shard, addition).await.is_ok() {
+            self.counts_taken.set(self.counts_taken.get().max(sequence));
+        }
+        Ok(())
     }
 
     /// Ships one batch.
@@ -213,7 +240,7 @@ impl TenantLedger {
         let new = if waits { LoadedRecords::default() } else { load_records(&store, &before.record, &mut batch)? };
         let after = walk.after();
         let outbox = load_outbox(&store, after, refusing, &mut batch)?;
-        let Batch { directory: mut shipment, months, heard, .. } = batch;
+        let Batch { directory: mut shipment, months, heard, counted, .. } = batch;
         let more_keys = !refusing.at.directory && add_usage(&mut shipment, &mut shipped, &admission);
         let loaded = Loaded { records: new, after, outbox, noted };
         if shipment.is_empty() && months.is_empty() && loaded.outbox.last.is_none() {
@@ -231,10 +258,14 @@ impl TenantLedger {
         walk.step(loaded.outbox.last, loaded.outbox.is_end);
         // Another turn may have shipped the same, and more, meanwhile.
         let stored: ShippedState = store.state("shipped")?.unwrap_or_default();
-        let heard = self.shipped_now(heard, &loaded, (&stored, refusing))?;
+        let (heard, counts) = self.shipped_now(heard, counted, &loaded, (&stored, refusing))?;
         let behind = self.send_heard(&endpoints, &heard, refusing).await?;
         if refusing.at.directory {
             shipped = before.clone();
+        }
+        shipped.counts = stored.counts.clone();
+        if !counts.is_empty() {
+            shipped.counts.add(&counts, self.counts_taken.get());
         }
         let is_kept = store.atomically(|| {
             note_entries(&store, &loaded, refusing, now)?;
@@ -255,25 +286,39 @@ impl TenantLedger {
     }
 
     /// Of the events of a batch those that count as shipped now: their months have taken them, and no other turn has noted
-    /// them meanwhile.
+    /// them meanwhile. The sum of what is counted of them, and of records that now wait for their month in the outbox.
     fn shipped_now(
         &self,
         heard: Vec<HeardEvent>,
+        counted: Vec<(EventSource, MetricCounts)>,
         loaded: &Loaded,
         (stored, refusing): (&ShippedState, &Refusing),
-    ) -> Result<Vec<HeardEvent>, Fault> {
+    ) -> Result<(Vec<HeardEvent>, MetricCounts), Fault> {
         let is_alone = self.handing_over.noted.get() == loaded.noted;
-        let left: BTreeSet<i64> = match is_alone || heard.is_empty() {
+        let left: BTreeSet<i64> = match is_alone || (heard.is_empty() && counted.is_empty()) {
             true => BTreeSet::new(),
             false => loaded.entries_left(&self.store())?,
         };
-        let is_shipped = |each: &HeardEvent| match each.source {
-            EventSource::Record(id) => {
-                id.to_string() > stored.record && !refusing.at.months.contains(&Period::of(id.created_at()))
-            }
+        let is_refused = |id: VerificationId| refusing.at.months.contains(&Period::of(id.created_at()));
+        let is_noted = |source: EventSource| match source {
+            EventSource::Record(id) => id.to_string() > stored.record,
             EventSource::Entry(seq) => loaded.is_taken(seq, refusing) && (is_alone || left.contains(&seq)),
         };
-        Ok(heard.into_iter().filter(is_shipped).collect())
+        let is_shipped = |each: &HeardEvent| match each.source {
+            EventSource::Record(id) => is_noted(each.source) && !is_refused(id),
+            EventSource::Entry(_) => is_noted(each.source),
+        };
+        let current = Period::of(app::now());
+        let mut sum = MetricCounts::default();
+        for (source, counts) in counted {
+            // Those of the month that goes on wait where they are.
+            let waits =
+                matches!(source, EventSource::Record(id) if is_refused(id) && Period::of(id.created_at()) >= current);
+            if is_noted(source) && !waits {
+                sum.add(&counts);
+            }
+        }
+        Ok((heard.into_iter().filter(is_shipped).collect(), sum))
     }
 
     /// Sends a batch to where it goes; returns whether anything was taken.

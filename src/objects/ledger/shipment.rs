@@ -10,11 +10,15 @@ use x402_chain::id::{EndpointId, SettlementId, VerificationId};
 use x402_chain::time::Period;
 use x402_core::error::Fault;
 use x402_core::messages::records::RecordsBatch;
+use x402_core::metrics::MetricFamily;
+use x402_core::metrics::series::MetricCounts;
+use x402_core::metrics::shipped::count_event;
 use x402_core::outbox::load::{RECORD_BYTES_MAX, ShipmentLoad};
-use x402_core::outbox::{OutboxEntry, OutboxEvent, RecordChange, StoredRecord};
+use x402_core::outbox::{OutboxEntry, OutboxEvent, OutboxEventKind, RecordChange, StoredRecord};
 use x402_core::records::RecordCopy;
 use x402_core::records::detail::SettlementState;
 use x402_core::records::events::EventCopy;
+use x402_core::records::rollup::RecordShare;
 use x402_core::settlement::payment::SettlementRecord;
 use x402_core::verification::answer::VerificationAnswer;
 
@@ -30,6 +34,8 @@ pub(super) struct Batch {
     pub(super) is_heard: bool,
     /// The events, for Couriers.
     pub(super) heard: Vec<HeardEvent>,
+    /// What is counted of each, once it counts as shipped.
+    pub(super) counted: Vec<(EventSource, MetricCounts)>,
     /// The entry of the outbox that is being loaded.
     entry: Option<i64>,
 }
@@ -51,12 +57,19 @@ pub(super) enum EventSource {
 
 impl Batch {
     pub(super) const fn new(directory: Shipment, is_heard: bool) -> Self {
-        Self { directory, months: BTreeMap::new(), is_heard, heard: Vec::new(), entry: None }
+        Self { directory, months: BTreeMap::new(), is_heard, heard: Vec::new(), counted: Vec::new(), entry: None }
     }
 
     fn add_record(&mut self, record: StoredRecord) -> Result<VerificationId, Fault> {
         let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
         let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
+        // A record of the outbox was counted when it was new.
+        if self.entry.is_none() {
+            let share = RecordShare::read(id, copy.record.get())?;
+            let mut counts = MetricCounts::default();
+            counts.count(MetricFamily::Verifications, &[&share.key.chain, &share.key.outcome], 1);
+            self.counted.push((EventSource::Record(id), counts));
+        }
         // As it was answered, a record is its event.
         if self.is_heard && copy.revision == 0 {
             let source = self.entry.map_or(EventSource::Record(id), EventSource::Entry);
@@ -112,6 +125,13 @@ impl Batch {
 
     fn add_event(&mut self, event: OutboxEvent) -> Result<(), Fault> {
         self.directory.add_alert(&event);
+        if let (OutboxEventKind::Known(kind), Some(seq)) = (&event.kind, self.entry) {
+            let mut counts = MetricCounts::default();
+            count_event(&mut counts, *kind, event.body.get());
+            if !counts.is_empty() {
+                self.counted.push((EventSource::Entry(seq), counts));
+            }
+        }
         let body =
             if event.body.get().len() > RECORD_BYTES_MAX { fit(event.body.get().to_owned())? } else { event.body };
         let event = EventCopy::from(OutboxEvent { body, ..event });

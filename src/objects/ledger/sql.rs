@@ -3,8 +3,9 @@
 //! Amounts and ids are TEXT; times are integers of unix milliseconds.
 
 use super::rows::{
-    ClaimText, CountedRow, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize, RecordIdRow,
-    RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingEndpoint, WaitingWebhook, WatchGroup, WatchedRow,
+    ClaimText, CountedRow, EntryCount, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize,
+    RecordIdRow, RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingEndpoint, WaitingWebhook, WatchGroup,
+    WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -194,6 +195,8 @@ statements! {
     WATCHES_GET: RecordIdRow = "SELECT id FROM watches ORDER BY id LIMIT ?";
     /// Binds an id.
     WATCH_DELETE: () = "DELETE FROM watches WHERE id = ?";
+    /// Returns how many entries wait, 10,000 at most.
+    OUTBOX_COUNT: EntryCount = "SELECT COUNT(*) AS count FROM (SELECT 1 FROM outbox LIMIT 10000)";
     /// Binds kind and body.
     OUTBOX_PUT: () = "INSERT INTO outbox (kind, body) VALUES (?, ?)";
     /// Binds a seq and a limit; returns seq and bytes of those after it, the oldest first.

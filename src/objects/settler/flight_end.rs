@@ -5,10 +5,12 @@ use super::sql;
 use super::store::{FlightRow, integer_value};
 use crate::app;
 use crate::objects::sqlite::{millis_value, storage_failed};
+use crate::telemetry::counts;
 use x402_chain::address::Address;
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::metrics::MetricFamily;
 use x402_core::settings::Settings;
 use x402_core::settlement::flight::FlightEnding;
 use x402_core::settlement::penalty::{Penalty, PenaltyEffect, forgotten_before, penalty_effect};
@@ -50,7 +52,15 @@ impl Settler {
             PenaltyEffect::Reduced => self.put_penalty(&payer, known.and_then(|known| known.after_success(now)))?,
             PenaltyEffect::None => {}
         }
-        if report.status == SettlementStatus::Completed { self.track_finality(key) } else { Ok(()) }
+        if report.status != SettlementStatus::Completed {
+            return Ok(());
+        }
+        // What somebody else has sent says nothing of how long ours take.
+        if !report.external {
+            let took = now.since(row.flight.settlement.created_at());
+            counts::observe(MetricFamily::InclusionDuration, &[&row.flight.network], took);
+        }
+        self.track_finality(key)
     }
 
     /// Ends a flight of which no node has anything, and frees its nonce.

@@ -45,6 +45,7 @@ fn of_access(row: &RouteRow) -> Vec<E> {
             vec![E::InvalidAdminKey, E::RateLimited, E::LedgerUnavailable, E::ChangeNotLoaded]
         }
         Access::Admin => vec![E::InvalidAdminKey, E::RateLimited, E::LedgerUnavailable],
+        Access::Metrics => vec![E::InvalidMetricsToken, E::RateLimited, E::Misconfigured, E::LedgerUnavailable],
         Access::Session(_) => by_session(),
         Access::Managed(_) | Access::Analytics(_) => {
             [by_session(), [BY_KEY, &[E::InsufficientScope]].concat()].concat()
@@ -165,6 +166,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::BillingCancel => [OF_BILLING, &[E::NoSubscription]].concat(),
         Endpoint::BillingResume => [OF_BILLING, &[E::NoSubscription, E::PaymentRequired]].concat(),
         Endpoint::BillingCheck => vec![E::UpstreamUnavailable],
+        Endpoint::Status => vec![E::LedgerUnavailable, E::Misconfigured],
         Endpoint::FacilitatorVerifyHint
         | Endpoint::FacilitatorSettleHint
         | Endpoint::Pricing
@@ -174,6 +176,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::SupportedChains
         | Endpoint::Whoami
         | Endpoint::Health
+        | Endpoint::Metrics
         | Endpoint::OpenApi
         | Endpoint::ErrorDocs
         | Endpoint::TierDocs

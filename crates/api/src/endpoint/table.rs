@@ -118,6 +118,8 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         route(Endpoint::Health, Method::Get, "/v1/health", Access::Public, ["Service", "Whether the service is well"]),
         "/api/v1/x402/health",
     ),
+    route(Endpoint::Status, Method::Get, "/v1/status", Access::Public, ["Service", "How each chain has fared of late"]),
+    route(Endpoint::Metrics, Method::Get, "/metrics", Access::Metrics, ["Operators", "Metrics for Prometheus"]),
     route(Endpoint::OpenApi, Method::Get, "/v1/openapi.json", Access::Public, ["Service", "This document"]),
     route(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
     route(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),

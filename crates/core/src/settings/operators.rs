@@ -2,9 +2,11 @@
 
 use super::Setting;
 use super::provider::is_address;
+use sha2::{Digest, Sha256};
 
 const ALERT_URL: &str = "OPERATOR_ALERT_URL";
 const MAIL: &str = "OPERATOR_MAIL";
+const METRICS_TOKEN: &str = "METRICS_TOKEN";
 
 /// The row of `OPERATOR_ALERT_URL`.
 pub(super) const ALERT_URL_ROW: Setting = Setting {
@@ -24,6 +26,17 @@ pub(super) const MAIL_ROW: Setting = Setting {
     meaning: "The mail address to which operators' alerts are sent, where `MAIL_BACKEND` is set.",
 };
 
+/// The row of `METRICS_TOKEN`.
+pub(super) const METRICS_ROW: Setting = Setting {
+    name: METRICS_TOKEN,
+    secret: true,
+    required: false,
+    default: "none: `/metrics` answers 503",
+    meaning: "The bearer token with which Prometheus reads `/metrics`; at least 32 characters.",
+};
+
+/// The least length of the token of metrics, in characters.
+const TOKEN_MIN: usize = 32;
 /// The most bytes of an address (RFC 5321, section 4.5.3.1.3, without the angle brackets).
 const ADDRESS_MAX: usize = 254;
 
@@ -32,6 +45,8 @@ const ADDRESS_MAX: usize = 254;
 pub(super) struct OperatorSettings {
     pub(super) alert_url: Option<String>,
     pub(super) mail: Option<String>,
+    /// The SHA-256 of the token of metrics.
+    pub(super) metrics_token: Option<[u8; 32]>,
 }
 
 impl OperatorSettings {
@@ -48,7 +63,11 @@ impl OperatorSettings {
         if mail.as_deref().is_some_and(|text| !is_mail(text)) {
             wrong(MAIL, "must be one mail address, as name@example.com");
         }
-        Self { alert_url, mail }
+        let token = get(METRICS_TOKEN);
+        if token.as_deref().is_some_and(|text| text.chars().count() < TOKEN_MIN) {
+            wrong(METRICS_TOKEN, "must have at least 32 characters");
+        }
+        Self { alert_url, mail, metrics_token: token.map(|text| Sha256::digest(text.as_bytes()).into()) }
     }
 }
 
@@ -62,6 +81,12 @@ mod tests {
         let mut found = Vec::new();
         OperatorSettings::read(&get, &mut |name: &str, _| found.push(name.to_owned()));
         assert_eq!(found.is_empty(), is_right, "{name} {value}");
+    }
+
+    #[test]
+    fn a_token_of_metrics_is_long() {
+        check(METRICS_TOKEN, &"t".repeat(TOKEN_MIN), true);
+        check(METRICS_TOKEN, &"t".repeat(TOKEN_MIN.saturating_sub(1)), false);
     }
 
     #[test]

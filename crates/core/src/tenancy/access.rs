@@ -26,6 +26,8 @@ pub enum Access {
     Either,
     /// The operator's `X-Admin-Key`.
     Admin,
+    /// The bearer token of whoever reads the metrics (`METRICS_TOKEN`).
+    Metrics,
     /// A person's session cookie, with this role or a larger one.
     Session(Role),
     /// A key with the scope `manage`, or without a key a person's session cookie with this role or a larger one.
@@ -39,7 +41,7 @@ pub enum Access {
 
 impl Access {
     /// Every access that a route can have.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Public,
         Self::Key(KeyScope::Any),
         Self::Key(KeyScope::Only(Scope::Verify)),
@@ -48,6 +50,7 @@ impl Access {
         Self::Key(KeyScope::Only(Scope::Manage)),
         Self::Either,
         Self::Admin,
+        Self::Metrics,
         Self::Session(Role::Viewer),
         Self::Session(Role::Developer),
         Self::Session(Role::Owner),
@@ -68,7 +71,7 @@ impl Access {
             Self::Managed(_) => Some(KeyScope::Only(Scope::Manage)),
             Self::Analytics(_) => Some(KeyScope::Only(Scope::Analytics)),
             Self::Either => Some(KeyScope::Any),
-            Self::Public | Self::Admin | Self::Session(_) | Self::SignIn => None,
+            Self::Public | Self::Admin | Self::Metrics | Self::Session(_) | Self::SignIn => None,
         }
     }
 
@@ -77,7 +80,7 @@ impl Access {
     pub const fn reads_cookie(self) -> bool {
         match self {
             Self::Session(_) | Self::Managed(_) | Self::Analytics(_) | Self::SignIn => true,
-            Self::Public | Self::Key(_) | Self::Either | Self::Admin => false,
+            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::Metrics => false,
         }
     }
 
@@ -86,7 +89,7 @@ impl Access {
     pub const fn role(self) -> Option<Role> {
         match self {
             Self::Session(role) | Self::Managed(role) | Self::Analytics(role) => Some(role),
-            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::SignIn => None,
+            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::Metrics | Self::SignIn => None,
         }
     }
 
@@ -98,7 +101,13 @@ impl Access {
             Self::Managed(_) if has_key => Self::Key(KeyScope::Only(Scope::Manage)),
             Self::Analytics(_) if has_key => Self::Key(KeyScope::Only(Scope::Analytics)),
             Self::Managed(role) | Self::Analytics(role) => Self::Session(role),
-            Self::Public | Self::Key(_) | Self::Either | Self::Admin | Self::Session(_) | Self::SignIn => self,
+            Self::Public
+            | Self::Key(_)
+            | Self::Either
+            | Self::Admin
+            | Self::Metrics
+            | Self::Session(_)
+            | Self::SignIn => self,
         }
     }
 }

@@ -34,6 +34,11 @@ impl LedgerStore {
         self.rows(sql::OUTBOX_SIZES, vec![after.into(), limit.into()])
     }
 
+    /// How many entries wait.
+    pub(in crate::objects::ledger) fn outbox_count(&self) -> Result<Option<u64>, Fault> {
+        Ok(self.rows(sql::OUTBOX_COUNT, Vec::new())?.into_iter().next().map(|row| row.count))
+    }
+
     /// The entries of the outbox after a number, up to another.
     pub(in crate::objects::ledger) fn outbox(&self, (after, upto): (i64, i64)) -> Result<Vec<OutboxRow>, Fault> {
         self.rows(sql::OUTBOX_GET, vec![after.into(), upto.into()])
