@@ -38,14 +38,39 @@ impl TierBy {
     }
 }
 
+/// A plan that is sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SoldPlan {
+    /// `starter`.
+    Starter,
+    /// `pro`.
+    Pro,
+    /// `enterprise`.
+    Enterprise,
+}
+
+impl SoldPlan {
+    /// Its tier.
+    #[must_use]
+    pub const fn tier(self) -> Tier {
+        match self {
+            Self::Starter => Tier::Starter,
+            Self::Pro => Tier::Pro,
+            Self::Enterprise => Tier::Enterprise,
+        }
+    }
+}
+
 /// The body of `POST /v1/billing/checkout` and `/change`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
-    /// The plan that is wanted: `starter`, `pro` or `enterprise`.
+    /// The plan that is wanted. `POST /v1/billing/cancel` leads back to `free`.
     #[serde(deserialize_with = "variant")]
-    pub plan: Tier,
+    pub plan: SoldPlan,
 }
 
 /// The plan of a body.
@@ -53,11 +78,7 @@ pub struct PlanBody {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST` naming the member.
 pub fn wanted_plan(body: &[u8]) -> Result<Tier, Fault> {
-    let plan = parse_body::<PlanBody>(body)?.plan;
-    if plan.plan().price_usd == 0 {
-        return Err(invalid("plan", "must be starter, pro or enterprise; POST /v1/billing/cancel ends a plan"));
-    }
-    Ok(plan)
+    Ok(parse_body::<PlanBody>(body)?.plan.tier())
 }
 
 /// When a subscription is to end.
@@ -113,8 +134,8 @@ pub fn invoice_page(query: &str) -> Result<(u32, Option<String>), Fault> {
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct BillingUrl {
-    /// A page of Stripe's. It holds for some minutes, and the one who opens it needs no other credential: show it to nobody
-    /// else.
+    /// A page of Stripe's. That of a checkout can be paid for 45 to 60 minutes, that of the portal is to be opened within some.
+    /// The one who opens it needs no other credential: show it to nobody else.
     pub url: String,
 }
 
@@ -173,9 +194,9 @@ impl MoneyView {
 pub struct InvoicePreview {
     /// The plan that it is of.
     pub plan: Option<Tier>,
-    /// What is charged; the difference of a change, with what is given back for the rest of the period.
+    /// What is charged; of a larger plan the difference, with what is given back for the rest of the period.
     pub due: MoneyView,
-    /// When it is charged, RFC 3339; `null`: at once.
+    /// When it is charged, RFC 3339; `null`: at once, as a larger plan is.
     pub charged_at: Option<String>,
 }
 
@@ -305,12 +326,12 @@ pub struct BillingView {
     pub period_ends_at: Option<String>,
     /// When the subscription ends, if that was asked for, RFC 3339.
     pub cancels_at: Option<String>,
-    /// The smaller plan from the end of the period on.
+    /// The smaller plan that waits for the end of the period; `null` where none waits.
     pub next_plan: Option<Tier>,
     /// After a failed charge: when the limits of the free tier begin to hold, RFC 3339.
     pub grace_ends_at: Option<String>,
-    /// The next invoice, or with `?plan=` that of the change at this moment; `null` where there is none, or Stripe was not
-    /// reached.
+    /// The next invoice, or with `?plan=` that of the change to this plan: of a larger one at once, else the next; `null` where
+    /// there is none, or Stripe was not reached.
     pub next_invoice: Option<InvoicePreview>,
     /// What invoices are charged to; `null` where there is none, or Stripe was not reached.
     pub payment_method: Option<PaymentMethodView>,
@@ -352,7 +373,7 @@ impl BillingView {
             period_starts_at: time(|state| Some(state.period_start)),
             period_ends_at: time(|state| Some(state.period_end)),
             cancels_at: time(|state| state.cancel_at),
-            next_plan: live.and_then(|state| state.next_plan),
+            next_plan: live.and_then(BillingState::waiting_plan),
             grace_ends_at: grace_ends.map(UnixMillis::rfc3339),
             next_invoice: None,
             payment_method: None,
@@ -438,10 +459,15 @@ mod tests {
 
     #[test]
     fn only_what_is_sold_can_be_wanted() {
-        assert_eq!(wanted_plan(br#"{"plan":"pro"}"#), Ok(Tier::Pro));
-        for wrong in [r#"{"plan":"free"}"#, r#"{"plan":"gold"}"#, "{}", r#"{"plan":"pro","at":"now"}"#] {
+        let sold: Vec<_> = x402_core::billing::paid_plans().map(|plan| plan.tier).collect();
+        for tier in &sold {
+            assert_eq!(wanted_plan(format!(r#"{{"plan":"{}"}}"#, tier.plan().name).as_bytes()), Ok(*tier));
+        }
+        assert_eq!(sold, [SoldPlan::Starter, SoldPlan::Pro, SoldPlan::Enterprise].map(SoldPlan::tier));
+        for wrong in [r#"{"plan":"free"}"#, r#"{"plan":"PRO"}"#, "{}", r#"{"plan":"pro","at":"now"}"#] {
             let fault = wanted_plan(wrong.as_bytes()).expect_err(wrong);
             assert_eq!(fault.code, ErrorCode::InvalidRequest, "{wrong}");
+            assert!(!fault.detail.contains("'free'"), "{}", fault.detail);
         }
         assert_eq!(wanted_end(br#"{"at":"period_end"}"#), Ok(CancelAt::PeriodEnd));
         assert!(wanted_end(br#"{"at":"later"}"#).is_err());

@@ -83,7 +83,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Whoami => (None, 200, of::<whoami::Whoami>(make)),
         Endpoint::Health => (None, 200, of::<health::ServiceHealth>(make)),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
-        Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
+        Endpoint::ErrorDocs | Endpoint::TierDocs | Endpoint::BillingPage => (None, 200, Value::Null),
         Endpoint::TenantCreate => (Some(of::<admin::TenantBody>(make)), 201, of::<admin::TenantCreated>(make)),
         Endpoint::TenantList => (None, 200, of::<records::ListPage<admin::TenantView>>(make)),
         Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
