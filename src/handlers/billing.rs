@@ -15,9 +15,9 @@ use crate::stripe::{Stripe, StripeFailure};
 use futures_util::future::join3;
 use x402_api::ApiReply;
 use x402_api::admin::TenantView;
+use x402_api::billing::invoice::{InvoicePreview, InvoiceView, invoice_page};
 use x402_api::billing::{
-    BillingUrl, BillingView, CancelAt, InvoicePreview, InvoiceView, StoredBilling, TierBy, check_cursor, invoice_page,
-    previewed_plan, wanted_end, wanted_plan,
+    BillingUrl, BillingView, CancelAt, StoredBilling, TierBy, check_cursor, previewed_plan, wanted_end, wanted_plan,
 };
 use x402_api::records::ListPage;
 use x402_chain::id::TenantId;

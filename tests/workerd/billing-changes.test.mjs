@@ -30,6 +30,8 @@ async function pastDue(plan) {
   billed.stripe.turnCard(owner.customer, "declines");
   await renewed(owner);
   await billed.status(owner.id, "past_due");
+  // A message of before the clock was moved may have found it, by the clock of before.
+  await billed.worker.sql("UPDATE billing SET past_due_ms = ? WHERE tenant_id = ?", billed.stripe.now(), owner.id);
   billed.stripe.turnCard(owner.customer, "ok");
   return owner;
 }
@@ -170,7 +172,8 @@ test("after the grace every way to a plan leads to the invoice that is to be pai
   const { stripe } = billed;
   const owner = await pastDue("pro");
   stripe.turnCard(owner.customer, "declines");
-  assert.equal((await owner.change("pro")).status, 200, "in the grace nothing changes");
+  const same = await owner.change("pro");
+  assert.equal(same.status, 200, same.text);
   assert.deepEqual(refusal(await owner.checkout("pro")), [409, "SUBSCRIPTION_EXISTS"]);
   const { past_due_ms: since } = await billed.row(owner.id);
   await billed.advance(since + 7 * DAY + MINUTE - stripe.now());

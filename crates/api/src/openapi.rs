@@ -139,7 +139,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::BillingPortal => (None, 200, of::<billing::BillingUrl>(make)),
         Endpoint::BillingChange => (Some(of::<billing::PlanBody>(make)), 200, of::<billing::BillingView>(make)),
         Endpoint::BillingCancel => (Some(of::<billing::CancelBody>(make)), 200, of::<billing::BillingView>(make)),
-        Endpoint::BillingInvoices => (None, 200, of::<records::ListPage<billing::InvoiceView>>(make)),
+        Endpoint::BillingInvoices => (None, 200, of::<records::ListPage<billing::invoice::InvoiceView>>(make)),
         Endpoint::BillingCheck => {
             (Some(of::<billing::BillingCheckBody>(make)), 200, of::<billing::BillingChecked>(make))
         }
