@@ -134,6 +134,11 @@ impl App {
     pub(crate) fn operator_guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("OPERATOR_GUARD").ok()
     }
+
+    /// The platform's count of a tenant's requests about billing; where the binding is absent, there is no such limit.
+    pub(crate) fn billing_guard(&self) -> Option<worker::RateLimiter> {
+        self.env.rate_limiter("BILLING_GUARD").ok()
+    }
 }
 
 /// The directory's binding.

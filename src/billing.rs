@@ -3,8 +3,10 @@
 //! earlier: reads are numbered in the directory when they begin.
 
 pub(crate) mod books;
+pub(crate) mod change;
 pub(crate) mod due;
 pub(crate) mod operation;
+pub(crate) mod portal;
 mod surplus;
 mod upkeep;
 

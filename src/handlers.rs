@@ -89,6 +89,7 @@ pub(crate) async fn dispatch(
         Endpoint::OpenApi => ApiReply::stored(200, OPENAPI.to_owned()).with("Cache-Control", "public, max-age=3600"),
         Endpoint::ErrorDocs => ApiReply::html(docs::errors()),
         Endpoint::TierDocs => ApiReply::html(docs::tiers(app.settings.billing_gap().is_none())),
+        Endpoint::BillingPage => ApiReply::html(docs::billing(&incoming.query)),
         Endpoint::TenantCreate => admin::create_tenant(app, &incoming).await?,
         Endpoint::TenantList => admin::list_tenants(app, &incoming).await?,
         Endpoint::TenantRead => admin::read_tenant(app, &incoming).await?,

@@ -9,7 +9,7 @@ pub mod sql;
 use super::alerts::NewNotice;
 use super::change::Change;
 use super::{BoundValue, all, batch, result_of, rows_of, statement};
-use rows::{BilledTenant, BillingRow, DueRow, HeldCustomer, StandingRow, UnknownPriceRow, UnpaidTierRow};
+use rows::{Attempt, BilledTenant, BillingRow, DueRow, HeldCustomer, StandingRow, UnknownPriceRow, UnpaidTierRow};
 use worker::{D1Database, D1PreparedStatement};
 use x402_api::billing::Holdings;
 use x402_chain::id::TenantId;
@@ -47,10 +47,11 @@ pub(crate) async fn begin_read(db: &D1Database, tenant: TenantId) -> Result<Opti
     Ok(all(db, sql::BILLING_TICKET, &[BoundValue::Text(&tenant.to_string())]).await?.into_iter().next())
 }
 
-/// Gives a tenant its customer, if it has none.
-pub(crate) async fn put_customer(db: &D1Database, tenant: TenantId, customer: &str) -> Result<(), Fault> {
+/// Gives a tenant its customer, if it has none; the one that it has.
+pub(crate) async fn put_customer(db: &D1Database, tenant: TenantId, customer: &str) -> Result<String, Fault> {
     let bind = [BoundValue::Text(customer), BoundValue::Text(&tenant.to_string())];
-    result_of(statement(db, sql::BILLING_CUSTOMER, &bind)?).await.map(|_| ())
+    let kept = all(db, sql::BILLING_CUSTOMER, &bind).await?.into_iter().next();
+    kept.map(|kept| kept.0).ok_or_else(|| Fault::internal("a row of billing is gone"))
 }
 
 fn time(at: Option<UnixMillis>) -> BoundValue<'static> {
@@ -152,14 +153,14 @@ pub(crate) async fn put_found(
     Ok(changed.is_some_and(|rows| !rows.is_empty()))
 }
 
-/// Begins a change at Stripe; its number, which is that of the try before where Stripe has not answered that. `None` where another
-/// is under way, or the tenant has no row.
+/// Begins a change at Stripe; its number is that of the try before where Stripe has not answered that. `None` where another is
+/// under way, or the tenant has no row.
 pub(crate) async fn begin_operation(
     db: &D1Database,
     tenant: TenantId,
     name: &str,
     now: UnixMillis,
-) -> Result<Option<u64>, Fault> {
+) -> Result<Option<Attempt>, Fault> {
     let bind = [
         BoundValue::Text(&tenant.to_string()),
         BoundValue::Text(name),
@@ -167,7 +168,7 @@ pub(crate) async fn begin_operation(
         BoundValue::Ms(UnixMillis(now.0.saturating_sub(REPEATED_MS))),
         BoundValue::Ms(now.plus(BUSY_MS)),
     ];
-    Ok(all(db, sql::OPERATION_BEGIN, &bind).await?.into_iter().next().map(|attempt| attempt.0))
+    Ok(all(db, sql::OPERATION_BEGIN, &bind).await?.into_iter().next())
 }
 
 /// Ends a change at Stripe. `is_open`: Stripe has not answered, and the same change is repeated under the same number.

@@ -2,7 +2,9 @@
 //! when both ledgers hold the tier that follows.
 
 use crate::app::App;
-use crate::billing::operation::{NO_SUBSCRIPTION, Operation, OperationFault, price_of};
+use crate::billing::change::{change as change_subscription, check_going, no_subscription};
+use crate::billing::operation::{Operation, OperationFault, price_of};
+use crate::billing::portal::{portal_url, unpaid, url_of};
 use crate::billing::{Author, books, load_ledgers, sync};
 use crate::d1;
 use crate::d1::billing::rows::BillingRow;
@@ -13,20 +15,20 @@ use crate::stripe::{Stripe, StripeFailure};
 use futures_util::future::join3;
 use x402_api::ApiReply;
 use x402_api::admin::TenantView;
+use x402_api::billing::invoice::{InvoicePreview, InvoiceView, invoice_page};
 use x402_api::billing::{
-    BillingUrl, BillingView, CancelAt, InvoicePreview, InvoiceView, StoredBilling, TierBy, check_cursor, invoice_page,
-    previewed_plan, wanted_end, wanted_plan,
+    BillingUrl, BillingView, CancelAt, StoredBilling, TierBy, check_cursor, previewed_plan, wanted_end, wanted_plan,
 };
 use x402_api::records::ListPage;
 use x402_chain::id::TenantId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::billing::answer::{
-    OfId, OfSchedule, OfStatus, OfUrl, PaymentCard, PortalUse, StripeInvoice, StripePage, read, read_customer,
-    read_subscription_card,
+    OfId, PaymentCard, StripeInvoice, StripePage, read, read_customer, read_subscription_card,
 };
-use x402_core::billing::form::{self, Checkout, is_stripe_id};
-use x402_core::billing::state::{BillingState, GRACE_MS, PlanChange, plan_change};
+use x402_core::billing::change::Wanted;
+use x402_core::billing::form::{self, Checkout, Previewed, is_stripe_id};
+use x402_core::billing::state::{BillingState, GRACE_MS, PlanChange, is_served, plan_change};
 use x402_core::billing::subscription::{SubscriptionStatus, unreadable};
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::tenancy::tier::Tier;
@@ -36,10 +38,24 @@ use x402_core::tenancy::tier::Tier;
 const CHECKOUT_MS: u64 = 45 * 60_000;
 const CHECKOUT_STEP_MS: u64 = 15 * 60_000;
 
-/// Checks that a request may change the plan, and that billing is set up.
-async fn check_change(app: &App, incoming: &IncomingRequest) -> Result<TenantId, Fault> {
+/// Checks that billing is set up, and that the tenant does not ask too often: each request becomes several at Stripe, which
+/// takes a hundred a second of all tenants together.
+async fn check_asked(app: &App, incoming: &IncomingRequest) -> Result<TenantId, Fault> {
     Stripe::set_up(app)?;
     let tenant = incoming.tenant()?;
+    let Some(guard) = app.billing_guard() else { return Ok(tenant) };
+    match guard.limit(tenant.to_string()).await {
+        Ok(outcome) if !outcome.success => {
+            let detail = "too many requests about the billing of this tenant within a minute";
+            Err(Fault::new(ErrorCode::RateLimited, detail).after(60))
+        }
+        Ok(_) | Err(_) => Ok(tenant),
+    }
+}
+
+/// Checks that a request may change the plan.
+async fn check_change(app: &App, incoming: &IncomingRequest) -> Result<TenantId, Fault> {
+    let tenant = check_asked(app, incoming).await?;
     if incoming.caller.is_some_and(|caller| caller.environment == Environment::Test) {
         let detail = "a test key cannot change what is paid: use a live key, or sign in";
         return Err(Fault::new(ErrorCode::EnvironmentMismatch, detail));
@@ -63,24 +79,23 @@ fn check_sold(tenant: &TenantView) -> Result<(), Fault> {
     }
 }
 
-fn no_subscription() -> Fault {
-    Fault::new(ErrorCode::NoSubscription, NO_SUBSCRIPTION)
+/// What is kept of a tenant that has to do with Stripe.
+async fn stored(app: &App, tenant: TenantId) -> Result<BillingRow, Fault> {
+    read_billing(&app.db()?, tenant).await?.ok_or_else(|| Fault::internal("a row of billing is gone"))
 }
 
-/// The subscription that goes on, as Stripe says at this moment.
-async fn live(app: &App, author: Author<'_>) -> Result<(String, BillingState), Fault> {
-    let synced = sync(app, author).await?.ok_or_else(no_subscription)?;
-    let state = synced.row.state.filter(|state| state.status.is_live()).ok_or_else(no_subscription)?;
-    Ok((synced.row.customer.ok_or_else(no_subscription)?, state))
+fn is_live(row: &BillingRow) -> bool {
+    row.state.as_ref().is_some_and(|state| state.status.is_live())
 }
 
-/// Reads back what a change has done, and answers it.
-async fn answer_changed(app: &App, author: Author<'_>) -> Result<ApiReply, Fault> {
-    let synced = sync(app, author).await?.ok_or_else(no_subscription)?;
+/// Makes a change, and answers what is read back of it.
+async fn changed(app: &App, incoming: &IncomingRequest, tenant: TenantId, wanted: Wanted) -> Result<ApiReply, Fault> {
+    let author = Author::Request(incoming, tenant);
+    let synced = change_subscription(app, author, wanted).await?;
     // An event about the change may have been quicker: another has written the tier then, and may not have had it loaded yet.
     let is_loaded = synced.is_loaded && load_ledgers(app, author).await.is_ok();
     check_loaded(is_loaded)?;
-    answer(app, author.tenant(), None).await
+    answer(app, tenant, Some(synced.row), None).await
 }
 
 fn check_loaded(is_loaded: bool) -> Result<(), Fault> {
@@ -93,13 +108,29 @@ fn check_loaded(is_loaded: bool) -> Result<(), Fault> {
 
 /// `GET /v1/billing`. Without Stripe's answer, what was read before.
 pub(super) async fn read_plan(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    Stripe::set_up(app)?;
-    answer(app, incoming.tenant()?, previewed_plan(&incoming.query)?).await
+    let preview = previewed_plan(&incoming.query)?;
+    let (tenant, db) = (check_asked(app, incoming).await?, app.db()?);
+    let mut row = read_billing(&db, tenant).await?;
+    // Who comes back from the page to pay on may be quicker than the event about it.
+    let may_have_paid = |row: &BillingRow| row.checkout_until > incoming.now && !is_live(row);
+    if row.as_ref().is_some_and(may_have_paid)
+        && let Ok(Some(synced)) = sync(app, Author::System(tenant, incoming.now)).await
+    {
+        row = Some(synced.row);
+    }
+    answer(app, tenant, row, preview.map(|plan| (plan, incoming.now))).await
 }
 
-async fn answer(app: &App, tenant: TenantId, preview: Option<Tier>) -> Result<ApiReply, Fault> {
-    let db = app.db()?;
-    let (row, held) = (read_billing(&db, tenant).await?, holdings(&db, tenant).await?);
+/// A plan that is asked for by name, and when.
+type Asked = (Tier, UnixMillis);
+
+async fn answer(
+    app: &App,
+    tenant: TenantId,
+    row: Option<BillingRow>,
+    preview: Option<Asked>,
+) -> Result<ApiReply, Fault> {
+    let held = holdings(&app.db()?, tenant).await?;
     let shown = tenant_of(app, tenant).await?;
     let state = row.as_ref().and_then(|row| row.state.as_ref());
     let stored = StoredBilling {
@@ -110,8 +141,7 @@ async fn answer(app: &App, tenant: TenantId, preview: Option<Tier>) -> Result<Ap
         grace_ends: row.as_ref().and_then(|row| row.past_due_since).map(|since| since.plus(GRACE_MS)),
     };
     let mut view = BillingView::of(&stored, &held);
-    let customer = row.as_ref().and_then(|row| row.customer.as_deref());
-    match ask_stripe(app, customer, state, preview).await {
+    match ask_stripe(app, row.as_ref(), preview).await {
         Ok((invoice, card)) => {
             view.stripe_reached = true;
             view.next_invoice = invoice;
@@ -127,111 +157,119 @@ async fn answer(app: &App, tenant: TenantId, preview: Option<Tier>) -> Result<Ap
 /// The next invoice and the payment method.
 async fn ask_stripe(
     app: &App,
-    customer: Option<&str>,
-    state: Option<&BillingState>,
-    preview: Option<Tier>,
+    row: Option<&BillingRow>,
+    preview: Option<Asked>,
 ) -> Result<(Option<InvoicePreview>, Option<PaymentCard>), Fault> {
     let stripe = Stripe::of(app)?;
-    let Some(customer) = customer else {
-        return match preview {
-            Some(_) => Err(no_subscription()),
-            None => Ok((None, None)),
-        };
+    let nothing = || if preview.is_some() { Err(no_subscription()) } else { Ok(None) };
+    let Some((row, customer)) = row.and_then(|row| Some((row, row.customer.as_deref()?))) else {
+        return Ok((nothing()?, None));
     };
-    let live = state.filter(|state| state.status.is_live());
     let of_customer = async { Ok(read_customer(&stripe.read(&form::read_customer(customer)).await?)?.card) };
-    let Some(state) = live else {
-        return if preview.is_some() { Err(no_subscription()) } else { Ok((None, of_customer.await?)) };
+    let Some(state) = row.state.as_ref().filter(|state| state.status.is_live()) else {
+        return Ok((nothing()?, of_customer.await?));
     };
     let of_subscription =
         async { read_subscription_card(&stripe.read(&form::read_subscription_card(&state.subscription)).await?) };
-    let (invoice, card, own) = join3(preview_of(&stripe, customer, state, preview), of_customer, of_subscription).await;
+    let of_invoice = preview_of(&stripe, customer, (state, row.past_due_since), preview);
+    let (invoice, card, own) = join3(of_invoice, of_customer, of_subscription).await;
     let card: Result<Option<PaymentCard>, Fault> = card;
     Ok((invoice?, own?.or(card?)))
 }
 
+/// The next invoice, or what a change to a plan would cost: at once for a larger plan, with the next invoice otherwise.
 async fn preview_of(
     stripe: &Stripe<'_>,
     customer: &str,
-    state: &BillingState,
-    preview: Option<Tier>,
+    (state, past_due_since): (&BillingState, Option<UnixMillis>),
+    preview: Option<Asked>,
 ) -> Result<Option<InvoicePreview>, Fault> {
+    let how = preview.map(|(plan, _)| plan_change(state, plan));
+    if let (Some((plan, now)), Some(how)) = (preview, how) {
+        let waits = how == PlanChange::Upgrade && state.status == SubscriptionStatus::PastDue;
+        if waits || !is_served(state, past_due_since, now) {
+            let detail = "the present plan is not paid: POST /v1/billing/portal leads to its invoice";
+            return Err(Fault::new(ErrorCode::PaymentRequired, detail));
+        }
+        check_going(state, plan, how)?;
+    }
     // What ends has no next invoice, and Stripe refuses to preview it.
-    if preview.is_none() && state.cancel_at.is_some() {
+    if how != Some(PlanChange::Upgrade) && state.cancel_at.is_some() {
         return Ok(None);
     }
-    let price = match preview {
-        Some(tier) => Some(price_of(stripe, tier).await.map_err(OperationFault::into_fault)?),
-        None => None,
+    let price = match (preview, how) {
+        (_, Some(PlanChange::Keep)) => Some(state.price.clone()),
+        (None, _) | (_, None | Some(PlanChange::Nothing)) => None,
+        (Some((plan, _)), Some(_)) => Some(price_of(stripe, plan).await.map_err(OperationFault::into_fault)?),
     };
-    let change = price.as_deref().map(|price| (state.item.as_str(), price));
-    let call = form::preview_invoice(customer, &state.subscription, change);
+    let of = match (how, price.as_deref()) {
+        (Some(PlanChange::Upgrade), Some(price)) => Previewed::AtOnce(&state.item, price),
+        (_, Some(price)) => Previewed::NextAt(&state.item, price),
+        (_, None) => Previewed::Next,
+    };
     // Nothing is made: a key that is of what is asked alone serves.
     let key = format!("preview:{}:{}", state.subscription, crate::app::request_id(crate::app::now()));
-    let body = match stripe.preview(&call, &key).await {
+    let body = match stripe.preview(&form::preview_invoice(customer, &state.subscription, of), &key).await {
         Ok(body) => body,
-        Err(StripeFailure::Refused(400 | 404, _)) if preview.is_none() => return Ok(None),
+        Err(StripeFailure::Refused(400 | 404, _)) if of == Previewed::Next => return Ok(None),
         Err(failure) => return Err(failure.into()),
     };
     let invoice: StripeInvoice = read(&body, "a preview of an invoice")?;
-    Ok(Some(InvoicePreview::of(&invoice, preview.or(state.next_plan).or(state.plan), preview.is_some())))
+    let plan = preview.map(|(plan, _)| plan).or(state.waiting_plan()).or(state.plan);
+    Ok(Some(InvoicePreview::of(&invoice, plan, how == Some(PlanChange::Upgrade))))
 }
 
-/// The tenant's customer at Stripe, made once.
+/// The tenant's customer at Stripe, made once. The row is read here, since the change has begun: another may have stored one.
 async fn customer_of(
     app: &App,
     operation: &Operation<'_>,
-    tenant: &TenantView,
-    row: &BillingRow,
+    (tenant, id): (&TenantView, TenantId),
 ) -> Result<String, OperationFault> {
-    if let Some(customer) = &row.customer {
-        return Ok(customer.clone());
+    if let Some(customer) = stored(app, id).await?.customer {
+        return Ok(customer);
     }
-    let call = form::create_customer(row.tenant, &tenant.email, tenant.company_name.as_deref());
+    let call = form::create_customer(id, &tenant.email, tenant.company_name.as_deref());
     let made: OfId = read(&operation.send(&call, "customer").await?, "a customer")?;
     if !is_stripe_id(&made.id, "cus_") {
         return Err(unreadable("a customer's id").into());
     }
-    put_customer(&app.db()?, row.tenant, &made.id).await?;
-    Ok(made.id)
-}
-
-fn url_of(body: &[u8], what: &str) -> Result<String, Fault> {
-    let session: OfUrl = read(body, what)?;
-    session.url.filter(|url| url.starts_with("https://")).ok_or_else(|| unreadable(what))
+    let kept = put_customer(&app.db()?, id, &made.id).await?;
+    if kept != made.id {
+        // This change took so long that another has made one meanwhile. Nobody knows of this one, which holds an address.
+        operation.send(&form::delete_customer(&made.id), "").await?;
+    }
+    Ok(kept)
 }
 
 /// `POST /v1/billing/checkout`: a page of Stripe's on which a plan is paid.
 pub(super) async fn checkout(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let plan = wanted_plan(&incoming.body)?;
-    let (id, db) = (check_change(app, incoming).await?, app.db()?);
-    let author = Author::Request(incoming, id);
+    let id = check_change(app, incoming).await?;
     let tenant = tenant_of(app, id).await?;
     check_sold(&tenant)?;
-    make_billing(&db, id, incoming.now).await?;
-    // A checkout may have been paid a moment ago, in another tab.
-    sync(app, author).await?;
-    let row = read_billing(&db, id).await?.ok_or_else(|| Fault::internal("a row of billing is gone"))?;
-    if row.state.as_ref().is_some_and(|state| state.status.is_live()) {
-        let detail = "the tenant has a subscription: POST /v1/billing/change changes its plan";
-        return Err(Fault::new(ErrorCode::SubscriptionExists, detail));
-    }
+    make_billing(&app.db()?, id, incoming.now).await?;
     let expires_at =
         UnixMillis(incoming.now.0.div_ceil(CHECKOUT_STEP_MS).saturating_mul(CHECKOUT_STEP_MS)).plus(CHECKOUT_MS);
     let of = format!("{} {}", plan.plan().name, expires_at.0);
     let operation = Operation::begin(app, (id, incoming.now), "checkout", &of).await?;
-    let outcome = begin_checkout(app, &operation, (&tenant, &row), (plan, expires_at)).await;
-    let url = operation.end(outcome).await?;
+    let outcome = begin_checkout(app, &operation, (&tenant, Author::Request(incoming, id)), (plan, expires_at)).await;
+    let url = operation.end(outcome, false).await?;
     Ok(ApiReply::json(200, &BillingUrl { url }))
 }
 
 async fn begin_checkout(
     app: &App,
     operation: &Operation<'_>,
-    (tenant, row): (&TenantView, &BillingRow),
+    (tenant, author): (&TenantView, Author<'_>),
     (plan, expires_at): (Tier, UnixMillis),
 ) -> Result<String, OperationFault> {
-    let customer = customer_of(app, operation, tenant, row).await?;
+    // A checkout may have been paid a moment ago, in another tab.
+    sync(app, author).await?;
+    let row = stored(app, author.tenant()).await?;
+    if let Some(state) = row.state.as_ref().filter(|_| is_live(&row)) {
+        return Err(subscribed(app, &row, state, author.now()).await?.into());
+    }
+    let customer = customer_of(app, operation, (tenant, row.tenant)).await?;
     let price = operation.price(plan).await?;
     let (success_url, cancel_url) =
         (format!("{}/billing?checkout=done", app.origin), format!("{}/billing?checkout=left", app.origin));
@@ -250,215 +288,70 @@ async fn begin_checkout(
     Ok(url_of(&operation.send(&form::create_checkout(&checkout), "session").await?, "a checkout")?)
 }
 
-/// `POST /v1/billing/portal`: a page of Stripe's with invoices and payment methods.
+/// Why a tenant begins no subscription: it has one.
+async fn subscribed(app: &App, row: &BillingRow, state: &BillingState, now: UnixMillis) -> Result<Fault, Fault> {
+    let customer = row.customer.as_deref().filter(|_| !is_served(state, row.past_due_since, now));
+    if let Some(customer) = customer {
+        return unpaid(app, customer, (state, None)).await;
+    }
+    let detail = match state.cancel_at {
+        Some(_) => {
+            "the tenant has a subscription, which ends with its period: POST /v1/billing/resume lets it go on, POST \
+             /v1/billing/change changes its plan then"
+        }
+        None => "the tenant has a subscription: POST /v1/billing/change changes its plan",
+    };
+    Ok(Fault::new(ErrorCode::SubscriptionExists, detail))
+}
+
+/// `POST /v1/billing/portal`: a page of Stripe's with invoices and payment methods. Only who has no customer yet begins a change.
 pub(super) async fn portal(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let (id, db) = (check_change(app, incoming).await?, app.db()?);
+    let id = check_change(app, incoming).await?;
     let tenant = tenant_of(app, id).await?;
-    make_billing(&db, id, incoming.now).await?;
+    make_billing(&app.db()?, id, incoming.now).await?;
     // The customer may have been deleted at Stripe.
     sync(app, Author::Request(incoming, id)).await?;
-    let row = read_billing(&db, id).await?.ok_or_else(|| Fault::internal("a row of billing is gone"))?;
-    let operation = Operation::begin(app, (id, incoming.now), "portal", "").await?;
-    let outcome = async {
-        let customer = customer_of(app, &operation, &tenant, &row).await?;
-        portal_url(app, &operation, &customer).await
-    }
-    .await;
-    let url = operation.end(outcome).await?;
-    Ok(ApiReply::json(200, &BillingUrl { url }))
+    let customer = match stored(app, id).await?.customer {
+        Some(customer) => customer,
+        None => {
+            let operation = Operation::begin(app, (id, incoming.now), "portal", "").await?;
+            let outcome = customer_of(app, &operation, (&tenant, id)).await;
+            operation.end(outcome, false).await?
+        }
+    };
+    Ok(ApiReply::json(200, &BillingUrl { url: portal_url(app, &customer).await? }))
 }
 
 /// `POST /v1/billing/change`: a larger plan at once, a smaller one at the end of the period.
 pub(super) async fn change(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let plan = wanted_plan(&incoming.body)?;
     let id = check_change(app, incoming).await?;
-    let author = Author::Request(incoming, id);
     check_sold(&tenant_of(app, id).await?)?;
-    let operation = Operation::begin(app, (id, incoming.now), "change", plan.plan().name).await?;
-    let outcome = change_plan(app, &operation, author, plan).await;
-    operation.end(outcome).await?;
-    answer_changed(app, author).await
-}
-
-async fn change_plan(
-    app: &App,
-    operation: &Operation<'_>,
-    author: Author<'_>,
-    plan: Tier,
-) -> Result<(), OperationFault> {
-    let (customer, state) = live(app, author).await?;
-    let is_paid =
-        matches!(state.status, SubscriptionStatus::Trialing | SubscriptionStatus::Active | SubscriptionStatus::PastDue);
-    if !is_paid {
-        let detail = "the subscription is not paid: pay its invoice in the portal first";
-        let portal = portal_url(app, operation, &customer).await?;
-        return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
-    }
-    let how = plan_change(&state, plan);
-    if state.cancel_at.is_some() && how == PlanChange::AtPeriodEnd {
-        let detail = "the subscription ends with its period: POST /v1/billing/resume lets it go on, then change it";
-        return Err(Fault::new(ErrorCode::SubscriptionEnding, detail).into());
-    }
-    if how == PlanChange::Nothing {
-        return Ok(());
-    }
-    let price = operation.price(plan).await?;
-    // A schedule would undo the change at the end of the period.
-    if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
-    }
-    let subscription = state.subscription.as_str();
-    match how {
-        PlanChange::Nothing | PlanChange::Keep => {}
-        PlanChange::InTrial => {
-            operation.send(&form::change_plan(subscription, &state.item, &price, false), "plan").await?;
-        }
-        PlanChange::Upgrade => {
-            let call = form::change_plan(subscription, &state.item, &price, true);
-            match operation.send(&call, "plan").await {
-                Ok(_) => {}
-                Err(StripeFailure::Refused(402, _)) => {
-                    return Err(not_charged(app, operation, &customer, (&state, &price)).await?.into());
-                }
-                Err(failure) => return Err(failure.into()),
-            }
-        }
-        PlanChange::AtPeriodEnd => {
-            // Its key is of what was released before: the same key would answer with the schedule that is released now.
-            let part = format!("schedule.{}", state.schedule.as_deref().unwrap_or("first"));
-            let made = operation.send(&form::create_schedule(subscription), &part).await?;
-            let schedule: OfSchedule = read(&made, "a schedule")?;
-            if !is_stripe_id(&schedule.id, "sub_sched_") {
-                return Err(unreadable("a schedule's id").into());
-            }
-            let phase = schedule.current_phase.map(|phase| (phase.start_date.millis(), phase.end_date.millis()));
-            let period = phase.unwrap_or((state.period_start, state.period_end));
-            let call = form::plan_downgrade(&schedule.id, (&state.price, &price), plan, period);
-            operation.send(&call, &format!("phases.{}", schedule.id)).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn portal_url(app: &App, operation: &Operation<'_>, customer: &str) -> Result<String, OperationFault> {
-    let configuration = operation.portal(PortalUse::Portal).await?.ok_or_else(|| {
-        let detail = "billing is not set up: Stripe has no portal; `npm run stripe:setup` makes it";
-        Fault::new(ErrorCode::Misconfigured, detail).after(60)
-    })?;
-    let call = form::create_portal(customer, &format!("{}/billing", app.origin), &configuration);
-    Ok(url_of(&operation.send(&call, "portal").await?, "a portal session")?)
-}
-
-/// The card could not be charged, and nothing has changed: where the person can confirm the change, or give another card.
-async fn not_charged(
-    app: &App,
-    operation: &Operation<'_>,
-    customer: &str,
-    (state, price): (&BillingState, &str),
-) -> Result<Fault, OperationFault> {
-    let confirmed = match operation.portal(PortalUse::Confirm).await? {
-        Some(configuration) => {
-            let of = (state.subscription.as_str(), state.item.as_str(), price);
-            let return_url = format!("{}/billing", app.origin);
-            let call = form::create_portal_confirming(customer, (&return_url, &configuration), of);
-            match operation.send(&call, "confirm").await {
-                Ok(body) => Some(url_of(&body, "a portal session")?),
-                Err(StripeFailure::Refused(..)) => None,
-                Err(failure) => return Err(failure.into()),
-            }
-        }
-        None => None,
-    };
-    let url = match confirmed {
-        Some(url) => url,
-        // Another card can be given all the same.
-        None => portal_url(app, operation, customer).await?,
-    };
-    let detail = "the card could not be charged: nothing has changed; confirm the change, or give another card";
-    Ok(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(url))
+    changed(app, incoming, id, Wanted::Plan(plan)).await
 }
 
 /// `POST /v1/billing/cancel`.
 pub(super) async fn cancel(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
-    let at = wanted_end(&incoming.body)?;
-    let id = check_change(app, incoming).await?;
-    let author = Author::Request(incoming, id);
-    let name = match at {
-        CancelAt::PeriodEnd => "period_end",
-        CancelAt::Now => "now",
+    let wanted = match wanted_end(&incoming.body)? {
+        CancelAt::PeriodEnd => Wanted::EndAtPeriod,
+        CancelAt::Now => Wanted::EndNow,
     };
-    let operation = Operation::begin(app, (id, incoming.now), "cancel", name).await?;
-    let outcome = end_subscription(app, &operation, author, at).await;
-    operation.end(outcome).await?;
-    answer_changed(app, author).await
-}
-
-async fn end_subscription(
-    app: &App,
-    operation: &Operation<'_>,
-    author: Author<'_>,
-    at: CancelAt,
-) -> Result<(), OperationFault> {
-    let (_, state) = live(app, author).await?;
-    if at == CancelAt::PeriodEnd && state.cancel_at.is_some() {
-        return Ok(());
-    }
-    if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
-    }
-    match at {
-        CancelAt::PeriodEnd => {
-            operation.send(&form::cancel_at_period_end(&state.subscription, true), "end").await?;
-        }
-        CancelAt::Now => match operation.send(&form::cancel_now(&state.subscription), "now").await {
-            Ok(_) => {}
-            // It has ended meanwhile.
-            Err(failure) if failure.is_missing() => {}
-            Err(failure) => return Err(failure.into()),
-        },
-    }
-    Ok(())
+    let id = check_change(app, incoming).await?;
+    changed(app, incoming, id, wanted).await
 }
 
 /// `POST /v1/billing/resume`: takes an end or a smaller plan that waits back, and resumes what is paused.
 pub(super) async fn resume(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let id = check_change(app, incoming).await?;
-    let author = Author::Request(incoming, id);
-    let operation = Operation::begin(app, (id, incoming.now), "resume", "").await?;
-    let outcome = go_on(app, &operation, author).await;
-    operation.end(outcome).await?;
-    answer_changed(app, author).await
-}
-
-async fn go_on(app: &App, operation: &Operation<'_>, author: Author<'_>) -> Result<(), OperationFault> {
-    let (customer, state) = live(app, author).await?;
-    if let Some(schedule) = &state.schedule {
-        operation.send(&form::release_schedule(schedule), &format!("release.{schedule}")).await?;
-    }
-    if state.cancel_at.is_some() {
-        operation.send(&form::cancel_at_period_end(&state.subscription, false), "end").await?;
-    }
-    if state.status == SubscriptionStatus::Paused {
-        let is_resumed = match operation.send(&form::resume(&state.subscription), "resume").await {
-            // It stays paused until its invoice is paid.
-            Ok(body) => read::<OfStatus>(&body, "a subscription")?.status != SubscriptionStatus::Paused,
-            Err(StripeFailure::Refused(400 | 402, _)) => false,
-            Err(failure) => return Err(failure.into()),
-        };
-        if !is_resumed {
-            let detail = "the subscription is paused until its invoice is paid: pay it, or give a card, in the portal";
-            let portal = portal_url(app, operation, &customer).await?;
-            return Err(Fault::new(ErrorCode::PaymentRequired, detail).leading_to(portal).into());
-        }
-    }
-    Ok(())
+    changed(app, incoming, id, Wanted::GoOn).await
 }
 
 /// `GET /v1/billing/invoices`.
 pub(super) async fn list_invoices(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let (limit, after) = invoice_page(&incoming.query)?;
+    let tenant = check_asked(app, incoming).await?;
     let stripe = Stripe::set_up(app)?;
-    let row = read_billing(&app.db()?, incoming.tenant()?).await?;
+    let row = read_billing(&app.db()?, tenant).await?;
     let Some(customer) = row.and_then(|row| row.customer) else {
         return Ok(ApiReply::json(200, &ListPage::<InvoiceView> { data: Vec::new(), next_cursor: None }));
     };

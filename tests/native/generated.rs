@@ -172,9 +172,8 @@ fn the_chains_and_tiers_are_documented() {
     text.push_str(&settling());
     text.push_str(&computing());
     check("docs/reference/networks.md", &text);
-    let head =
-        "| tier | a month | verifications a month | a minute / an hour | live chains | branding | OIDC | webhooks |";
-    let mut text = format!("# Tiers\n\n{head}\n|---|---|---|---|---|---|---|---|\n");
+    let head = "| tier | a month | verifications a month | a minute / an hour | live chains | branding | OIDC | webhooks | derived addresses |";
+    let mut text = format!("# Tiers\n\n{head}\n|---|---|---|---|---|---|---|---|---|\n");
     for plan in PLANS {
         let month = plan.limits.per_month.map_or("unlimited".to_owned(), |limit| limit.to_string());
         let chains = match plan.chains {
@@ -183,9 +182,8 @@ fn the_chains_and_tiers_are_documented() {
         };
         let (minute, hour) = (plan.limits.per_minute, plan.limits.per_hour);
         let (name, price) = (plan.name, plan.price_usd);
-        let [branding, oidc, webhooks] =
-            [plan.branding, plan.oidc, plan.webhooks].map(|has| if has { "yes" } else { "no" });
-        let includes = format!("{branding} | {oidc} | {webhooks}");
+        let columns = [plan.branding, plan.oidc, plan.webhooks, plan.derived_addresses];
+        let includes = columns.map(|has| if has { "yes" } else { "no" }).join(" | ");
         writeln!(text, "| {name} | ${price} | {month} | {minute} / {hour} | {chains} | {includes} |").expect("text");
     }
     check("docs/reference/tiers.md", &text);

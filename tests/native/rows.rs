@@ -630,7 +630,9 @@ fn rows_of_billing_are_read_or_refused() {
     all.row(&[billing::UNPAID_TIERS], &[text(TENANT), text("pro")], &[], &[("id", text("ten_1")), ("tier", text("?"))]);
     all.row(&[billing::CUSTOMERS_HELD], &[text("cus_1")], &[], &[]);
     all.row(&[billing::BILLING_STATE, billing::TIER_FOLLOWS, billing::STRIPE_EVENT_KNOWN], &[int(1)], &[], &[]);
-    all.row(&[billing::OPERATION_BEGIN], &[int(7)], &[], &[("attempt", int(-1))]);
+    let bad = [("attempt", int(-1)), ("is_repeat", int(2))];
+    all.row(&[billing::OPERATION_BEGIN], &[int(7), int(0)], &[], &bad);
+    all.row(&[billing::BILLING_CUSTOMER], &[text("cus_1")], &[], &[]);
     let no_tenant = ("tenant_id", text("ten_1"));
     all.row(&[billing::BILLING_DUE], &[text(TENANT), int(1)], &[], &[no_tenant.clone(), ("due_ms", int(-1))]);
     all.row(&[billing::BILLED_AFTER, billing::BILLED_STALE], &[text(TENANT)], &[], core::slice::from_ref(&no_tenant));

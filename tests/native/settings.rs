@@ -40,7 +40,7 @@ fn every_environment_binds_all_that_the_worker_reaches() {
         let sent_to = bound(&env, &["queues", "producers"], "queue");
         assert_eq!(bound(&env, &["queues", "consumers"], "queue"), sent_to, "{name}");
         assert_eq!(bound(&env, &["send_email"], "name"), ["EMAIL"], "{name}");
-        assert_eq!(bound(&env, &["ratelimits"], "name"), ["GUARD", "OPERATOR_GUARD"], "{name}");
+        assert_eq!(bound(&env, &["ratelimits"], "name"), ["GUARD", "OPERATOR_GUARD", "BILLING_GUARD"], "{name}");
     }
 }
 

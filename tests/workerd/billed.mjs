@@ -11,13 +11,13 @@ export const OPERATOR = "ops@pay.example";
 export const refusal = ({ status, body }) => [status, body?.error_code];
 
 /** The Worker and its Stripe. `state` is a folder that outlives the Worker, which `again` starts anew on it.
- * @param {{ vars?: Record<string, string | undefined>, stripe?: any, state?: string }} [wanted] */
-export async function startBilled({ vars = {}, stripe: more = {}, state = undefined } = {}) {
+ * @param {{ vars?: Record<string, string | undefined>, stripe?: any, state?: string, ratelimits?: any }} [wanted] */
+export async function startBilled({ vars = {}, stripe: more = {}, state = undefined, ratelimits = undefined } = {}) {
   const stripe = await startStripe(more);
   const prices = stripe.catalog();
   const outbound = (request) => (stripe.owns(request) ? stripe.outbound(request) : passed(request));
   const keys = { STRIPE_SECRET_KEY: stripe.key, STRIPE_WEBHOOK_SECRET: stripe.secret };
-  const options = { vars: { MAIL_BACKEND: "mailbox", OPERATOR_MAIL: OPERATOR, ...keys, ...vars }, outbound, state };
+  const options = { vars: { MAIL_BACKEND: "mailbox", OPERATOR_MAIL: OPERATOR, ...keys, ...vars }, outbound, state, ratelimits };
   let ahead = 0;
   const billed = {
     worker: await startWorker(options),

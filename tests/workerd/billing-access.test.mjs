@@ -114,6 +114,7 @@ test("only owners, and keys that may manage, see and change a plan", async () =>
   for (const [path, body] of /** @type {[string, any][]} */ ([
     ["/checkout", { plan: "free" }],
     ["/checkout", { plan: "gold" }],
+    ["/checkout", { plan: "PRO" }],
     ["/checkout", {}],
     ["/change", { plan: "free" }],
     ["/change", { plan: "pro", customer: "cus_1" }],
@@ -242,4 +243,22 @@ test("the log holds no key, no card, no address and no page of Stripe's", async 
     worker.log.lines.some((line) => line.includes("Stripe answered 500")),
     "what went wrong is there",
   );
+});
+
+test("a tenant that asks too often is told to wait, and keeps no other from Stripe", async () => {
+  await billed.stop();
+  billed = await startBilled({ ratelimits: { BILLING_GUARD: { namespace_id: "1", simple: { limit: 4, period: 60 } } } });
+  const [often, other] = [await payer(billed), await payer(billed)];
+  await often.pays("pro");
+  const read = () => often.call("GET", "?plan=enterprise");
+  // A minute may end in between: then the next one is counted.
+  const refused = await until(async () => {
+    const first = await read();
+    billed.stripe.asked.length = 0;
+    const all = [read(), often.call("GET", "/invoices"), often.change("starter"), often.call("POST", "/portal")];
+    const isRefused = (await Promise.all(all)).every(({ status }) => status === 429) && billed.stripe.asked.length === 0;
+    return isRefused && first.status === 429 ? first : undefined;
+  }, "the limit");
+  assert.deepEqual([refused.body.error_code, refused.headers.get("retry-after")], ["RATE_LIMITED", "60"]);
+  assert.equal((await other.call("GET", "")).status, 200);
 });

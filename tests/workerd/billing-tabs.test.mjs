@@ -49,6 +49,80 @@ test("two checkouts at once have one customer, and one subscription in the end",
   assert.deepEqual(refusal(await owner.checkout("pro")), [409, "SUBSCRIPTION_EXISTS"]);
 });
 
+test("a checkout that begins while another tab makes the customer uses that one", async () => {
+  const { stripe, worker } = billed;
+  const customers = (owner) => stripe.customers().filter(({ metadata }) => metadata.tenant === owner.id);
+  const portal = (owner) => owner.call("POST", "/portal");
+  // The other tab is quicker by a whole change.
+  await quarter(billed);
+  const first = await payer(billed);
+  let other;
+  const made = await worker.whileHeld(
+    "busy_until_ms = ?5",
+    () => first.checkout("pro"),
+    async () => {
+      other = await portal(first);
+    },
+  );
+  assert.deepEqual([made.status, other.status], [200, 200], made.text);
+  assert.equal(customers(first).length, 1);
+  assert.equal(stripe.sessionsOf(await first.customer()).length, 1);
+  // The first tab is so slow that it is no longer waited for, and has made a customer too: that one goes.
+  await quarter(billed);
+  const second = await payer(billed);
+  const slow = await worker.whileHeld(
+    "COALESCE(customer_id",
+    () => second.checkout("pro"),
+    async () => {
+      await billed.advance(MINUTE + 1000);
+      other = await portal(second);
+    },
+  );
+  assert.deepEqual([slow.status, other.status], [200, 200], slow.text);
+  const kept = await second.customer();
+  assert.deepEqual(
+    customers(second).map(({ id }) => id),
+    [kept],
+  );
+  stripe.complete(stripe.sessionsOf(kept)[0]);
+  await stripe.deliver(worker);
+  await billed.tier(second.id, "pro");
+});
+
+test("a subscription ends all checkouts that can still be paid, however many", async () => {
+  const { stripe, worker } = billed;
+  await quarter(billed);
+  const owner = await payer(billed);
+  assert.equal((await owner.checkout("pro")).status, 200);
+  const { params } = stripe.asked.findLast(({ path }) => path === "/v1/checkout/sessions");
+  for (let more = 0; more < 120; more++) stripe.do("POST", "/v1/checkout/sessions", params);
+  const customer = await owner.customer();
+  stripe.complete(stripe.sessionsOf(customer)[60]);
+  await stripe.deliver(worker);
+  await until(async () => (await billed.row(owner.id)).checkout_until_ms === 0, "the end of the checkouts", 40_000);
+  assert.deepEqual(
+    stripe.sessionsOf(customer).filter(({ status }) => status === "open"),
+    [],
+  );
+});
+
+test("pages of the portal keep nobody waiting, and who must wait is told for how long", async () => {
+  const { stripe } = billed;
+  const owner = await paying(billed, "starter");
+  const portals = await Promise.all(Array.from({ length: 3 }, () => owner.call("POST", "/portal")));
+  assert.deepEqual(
+    portals.map(({ status }) => status),
+    [200, 200, 200],
+  );
+  stripe.faults.add({ kind: "late", method: "POST", path: `/v1/subscriptions/${owner.subscription}`, ms: 3000 });
+  const changing = owner.change("pro");
+  await until(() => owner.priceNow() === "pro", "the change");
+  const busy = await owner.change("enterprise");
+  assert.deepEqual([...refusal(busy), busy.headers.get("retry-after")], [409, "BILLING_BUSY", "5"], busy.text);
+  assert.equal((await owner.call("POST", "/portal")).status, 200);
+  assert.equal((await changing).status, 200);
+});
+
 test("an event between a change and its answer changes nothing, and is told once", async () => {
   const { stripe, worker } = billed;
   const owner = await paying(billed, "starter");

@@ -37,6 +37,31 @@ test("a checkout that is paid begins a trial, and the ledger has the tier", asyn
   assert.ok(customer.startsWith("cus_"));
 });
 
+test("who comes back from the page to pay on sees the plan before the event about it", async () => {
+  const { worker, stripe } = billed;
+  const owner = await payer(billed);
+  const customer = await owner.pays("pro");
+  const session = stripe.sessionsOf(customer)[0];
+  for (const [url, title] of [
+    [session.success_url, "The checkout is complete"],
+    [session.cancel_url, "Nothing was bought"],
+  ]) {
+    const { pathname, search } = new URL(url);
+    const page = await worker.call("GET", pathname + search);
+    assert.deepEqual([page.status, page.headers.get("content-type")], [200, "text/html; charset=utf-8"]);
+    assert.ok(page.text.includes(`<h1>${title}</h1>`), page.text);
+  }
+  const view = await owner.read();
+  assert.deepEqual([view.tier, view.plan, view.status], ["pro", "pro", "trialing"]);
+  const usage = await worker.call("GET", "/v1/usage", { key: owner.key });
+  assert.equal(usage.body.verifications_limit, 500_000, usage.text);
+  // Then it is read no more: events tell what changes.
+  stripe.asked.length = 0;
+  await owner.read();
+  assert.ok(!stripe.asked.some(({ path }) => path === "/v1/subscriptions"));
+  assert.deepEqual(await billed.log(owner.id, "subscription%"), ["subscription.updated trialing pro"]);
+});
+
 test("an event that comes twice, late or in another order changes nothing more", async () => {
   const { worker, stripe } = billed;
   const owner = await payer(billed);

@@ -1,9 +1,12 @@
 //! `/v1/billing`: the plan of a tenant, and how it is changed.
 
+pub mod invoice;
+
 use crate::body::{invalid, parse_body, variant};
+use invoice::InvoicePreview;
 use serde::{Deserialize, Serialize};
-use x402_chain::time::{UnixMillis, UnixSeconds};
-use x402_core::billing::answer::{PaymentCard, StripeInvoice};
+use x402_chain::time::UnixMillis;
+use x402_core::billing::answer::PaymentCard;
 use x402_core::billing::form::is_stripe_id;
 use x402_core::billing::state::BillingState;
 use x402_core::billing::subscription::SubscriptionStatus;
@@ -38,14 +41,39 @@ impl TierBy {
     }
 }
 
+/// A plan that is sold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum SoldPlan {
+    /// `starter`.
+    Starter,
+    /// `pro`.
+    Pro,
+    /// `enterprise`.
+    Enterprise,
+}
+
+impl SoldPlan {
+    /// Its tier.
+    #[must_use]
+    pub const fn tier(self) -> Tier {
+        match self {
+            Self::Starter => Tier::Starter,
+            Self::Pro => Tier::Pro,
+            Self::Enterprise => Tier::Enterprise,
+        }
+    }
+}
+
 /// The body of `POST /v1/billing/checkout` and `/change`.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct PlanBody {
-    /// The plan that is wanted: `starter`, `pro` or `enterprise`.
+    /// The plan that is wanted. `POST /v1/billing/cancel` leads back to `free`.
     #[serde(deserialize_with = "variant")]
-    pub plan: Tier,
+    pub plan: SoldPlan,
 }
 
 /// The plan of a body.
@@ -53,11 +81,7 @@ pub struct PlanBody {
 /// # Errors
 /// `INVALID_JSON`, `INVALID_REQUEST` naming the member.
 pub fn wanted_plan(body: &[u8]) -> Result<Tier, Fault> {
-    let plan = parse_body::<PlanBody>(body)?.plan;
-    if plan.plan().price_usd == 0 {
-        return Err(invalid("plan", "must be starter, pro or enterprise; POST /v1/billing/cancel ends a plan"));
-    }
-    Ok(plan)
+    Ok(parse_body::<PlanBody>(body)?.plan.tier())
 }
 
 /// When a subscription is to end.
@@ -100,21 +124,12 @@ pub fn previewed_plan(query: &str) -> Result<Option<Tier>, Fault> {
     plan.map(Some).ok_or_else(|| invalid("plan", "must be starter, pro or enterprise"))
 }
 
-/// A page of invoices: how many, after which.
-///
-/// # Errors
-/// `INVALID_REQUEST`, naming the parameter.
-pub fn invoice_page(query: &str) -> Result<(u32, Option<String>), Fault> {
-    let page = crate::records::read_page_query(query, |text| is_stripe_id(text, "in_"))?;
-    Ok((page.limit, page.before))
-}
-
 /// Where a browser is sent to.
 #[derive(Debug, Serialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct BillingUrl {
-    /// A page of Stripe's. It holds for some minutes, and the one who opens it needs no other credential: show it to nobody
-    /// else.
+    /// A page of Stripe's. That of a checkout can be paid for 45 to 60 minutes, that of the portal is to be opened within some.
+    /// The one who opens it needs no other credential: show it to nobody else.
     pub url: String,
 }
 
@@ -137,92 +152,6 @@ impl From<PaymentCard> for PaymentMethodView {
     fn from(card: PaymentCard) -> Self {
         let expires = card.expires.map(|(month, year)| format!("{year:04}-{month:02}"));
         Self { kind: card.kind, brand: card.brand, last_four: card.last_four, expires }
-    }
-}
-
-/// An amount of money: `{"amount":"99.00","currency":"usd"}`.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct MoneyView {
-    /// A decimal number; below zero it is a credit.
-    pub amount: String,
-    /// The currency in lower case.
-    pub currency: String,
-}
-
-/// Currencies without a smaller unit (<https://docs.stripe.com/currencies#zero-decimal>).
-const WHOLE_CURRENCIES: [&str; 16] =
-    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"];
-
-impl MoneyView {
-    /// An amount in the smallest unit of its currency.
-    #[must_use]
-    pub fn of(units: i64, currency: &str) -> Self {
-        let (sign, size) = (if units < 0 { "-" } else { "" }, units.unsigned_abs());
-        let amount = match WHOLE_CURRENCIES.contains(&currency) {
-            true => format!("{sign}{size}"),
-            false => format!("{sign}{}.{:02}", size / 100, size % 100),
-        };
-        Self { amount, currency: currency.to_owned() }
-    }
-}
-
-/// The next invoice, or that of a change of plan at this moment.
-#[derive(Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct InvoicePreview {
-    /// The plan that it is of.
-    pub plan: Option<Tier>,
-    /// What is charged; the difference of a change, with what is given back for the rest of the period.
-    pub due: MoneyView,
-    /// When it is charged, RFC 3339; `null`: at once.
-    pub charged_at: Option<String>,
-}
-
-/// An invoice.
-#[derive(Debug, Serialize)]
-#[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
-pub struct InvoiceView {
-    /// Its id, `in_…`.
-    pub id: String,
-    /// The number that stands on it.
-    pub number: Option<String>,
-    /// `draft`, `open`, `paid`, `uncollectible` or `void`.
-    pub status: Option<String>,
-    /// The whole amount.
-    pub total: MoneyView,
-    /// When it was made, RFC 3339.
-    pub created_at: String,
-    /// The page on which it can be seen and paid.
-    pub url: Option<String>,
-    /// The file.
-    pub pdf_url: Option<String>,
-}
-
-impl From<StripeInvoice> for InvoiceView {
-    fn from(invoice: StripeInvoice) -> Self {
-        Self {
-            total: MoneyView::of(invoice.total, &invoice.currency),
-            created_at: invoice.created.millis().rfc3339(),
-            id: invoice.id.unwrap_or_default(),
-            number: invoice.number,
-            status: invoice.status,
-            url: invoice.hosted_invoice_url,
-            pdf_url: invoice.invoice_pdf,
-        }
-    }
-}
-
-impl InvoicePreview {
-    /// A preview. `at_once`: of a change that is charged at this moment.
-    #[must_use]
-    pub fn of(invoice: &StripeInvoice, plan: Option<Tier>, at_once: bool) -> Self {
-        let at = invoice.next_payment_attempt.unwrap_or(invoice.created);
-        Self {
-            plan,
-            due: MoneyView::of(invoice.amount_due, &invoice.currency),
-            charged_at: (!at_once).then(|| UnixSeconds::millis(at).rfc3339()),
-        }
     }
 }
 
@@ -305,12 +234,12 @@ pub struct BillingView {
     pub period_ends_at: Option<String>,
     /// When the subscription ends, if that was asked for, RFC 3339.
     pub cancels_at: Option<String>,
-    /// The smaller plan from the end of the period on.
+    /// The smaller plan that waits for the end of the period; `null` where none waits.
     pub next_plan: Option<Tier>,
     /// After a failed charge: when the limits of the free tier begin to hold, RFC 3339; `null` where an operator has set the tier.
     pub grace_ends_at: Option<String>,
-    /// The next invoice, or with `?plan=` that of the change at this moment; `null` where there is none, or Stripe was not
-    /// reached.
+    /// The next invoice, or with `?plan=` that of the change to this plan: of a larger one at once, else the next; `null` where
+    /// there is none, or Stripe was not reached.
     pub next_invoice: Option<InvoicePreview>,
     /// What invoices are charged to; `null` where there is none, or Stripe was not reached.
     pub payment_method: Option<PaymentMethodView>,
@@ -352,7 +281,7 @@ impl BillingView {
             period_starts_at: time(|state| Some(state.period_start)),
             period_ends_at: time(|state| Some(state.period_end)),
             cancels_at: time(|state| state.cancel_at),
-            next_plan: live.and_then(|state| state.next_plan),
+            next_plan: live.and_then(BillingState::waiting_plan),
             grace_ends_at: grace_ends.filter(|_| tier_by == TierBy::Billing).map(UnixMillis::rfc3339),
             next_invoice: None,
             payment_method: None,
@@ -438,25 +367,21 @@ mod tests {
 
     #[test]
     fn only_what_is_sold_can_be_wanted() {
-        assert_eq!(wanted_plan(br#"{"plan":"pro"}"#), Ok(Tier::Pro));
-        for wrong in [r#"{"plan":"free"}"#, r#"{"plan":"gold"}"#, "{}", r#"{"plan":"pro","at":"now"}"#] {
+        let sold: Vec<_> = x402_core::billing::paid_plans().map(|plan| plan.tier).collect();
+        for tier in &sold {
+            assert_eq!(wanted_plan(format!(r#"{{"plan":"{}"}}"#, tier.plan().name).as_bytes()), Ok(*tier));
+        }
+        assert_eq!(sold, [SoldPlan::Starter, SoldPlan::Pro, SoldPlan::Enterprise].map(SoldPlan::tier));
+        for wrong in [r#"{"plan":"free"}"#, r#"{"plan":"PRO"}"#, "{}", r#"{"plan":"pro","at":"now"}"#] {
             let fault = wanted_plan(wrong.as_bytes()).expect_err(wrong);
             assert_eq!(fault.code, ErrorCode::InvalidRequest, "{wrong}");
+            assert!(!fault.detail.contains("'free'"), "{}", fault.detail);
         }
         assert_eq!(wanted_end(br#"{"at":"period_end"}"#), Ok(CancelAt::PeriodEnd));
         assert!(wanted_end(br#"{"at":"later"}"#).is_err());
         assert_eq!(previewed_plan("a=b"), Ok(None));
         assert_eq!(previewed_plan("plan=pro"), Ok(Some(Tier::Pro)));
         assert!(previewed_plan("plan=free").is_err());
-    }
-
-    #[test]
-    fn money_has_the_decimals_of_its_currency() {
-        for (units, currency, want) in
-            [(9_900, "usd", "99.00"), (-5, "usd", "-0.05"), (0, "eur", "0.00"), (120, "jpy", "120")]
-        {
-            assert_eq!(MoneyView::of(units, currency).amount, want);
-        }
     }
 
     #[test]

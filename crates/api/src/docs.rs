@@ -1,4 +1,4 @@
-//! The HTML pages to which answers link: `/docs/errors` and `/docs/tiers`.
+//! The HTML pages to which answers link, `/docs/errors` and `/docs/tiers`, and the one to which Stripe's lead back, `/billing`.
 
 use x402_core::error::ErrorCode;
 use x402_core::tenancy::tier::{PLANS, TierChains};
@@ -36,11 +36,11 @@ pub fn tiers(are_sold: bool) -> String {
             TierChains::All => "all".to_owned(),
             TierChains::Only(keys) => keys.join(", "),
         };
-        let [branding, oidc, webhooks] =
-            [plan.branding, plan.oidc, plan.webhooks].map(|has| if has { "yes" } else { "no" });
+        let columns = [plan.branding, plan.oidc, plan.webhooks, plan.derived_addresses];
+        let includes = columns.map(|has| if has { "<td>yes" } else { "<td>no" }).concat();
         let month = plan.limits.per_month.map_or_else(|| "unlimited".to_owned(), |limit| limit.to_string());
         format!(
-            "<tr><td>{}<td>${}<td>{month}<td>{} / {}<td>{chains}<td>{branding}<td>{oidc}<td>{webhooks}",
+            "<tr><td>{}<td>${}<td>{month}<td>{} / {}<td>{chains}{includes}",
             plan.name, plan.price_usd, plan.limits.per_minute, plan.limits.per_hour
         )
     });
@@ -55,9 +55,41 @@ pub fn tiers(are_sold: bool) -> String {
     };
     format!(
         "{HEAD}<title>Tiers</title><h1>Tiers</h1><table><tr><th>tier<th>a month<th>verifications a month\
-         <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC<th>webhooks{}</table>\
+         <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC<th>webhooks<th>derived addresses{}</table>\
          <p>Test mode is free of the monthly quota.<p>{how}",
         rows.collect::<String>()
+    )
+}
+
+/// The page `/billing`, to which Stripe's pages lead back: what has happened, and what holds next. Anybody may open it, and it
+/// says nothing of a tenant. The parameter `checkout` of the query is `done` or `left`.
+#[must_use]
+pub fn billing(query: &str) -> String {
+    let checkout =
+        form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "checkout").map(|(_, value)| value);
+    let (title, text) = match checkout.as_deref() {
+        Some("done") => (
+            "The checkout is complete",
+            "<p>Thank you. Your plan holds in a moment, as soon as Stripe has told us of it, and owners get a mail then. If it \
+             begins with a trial, nothing was charged yet: your card is charged when the trial ends, unless you cancel \
+             before.<p>Stripe sends receipts.",
+        ),
+        Some("left") => (
+            "Nothing was bought",
+            "<p>You left the page to pay on. Nothing was charged, and your plan is what it was.<p>The page can still be paid \
+             for three quarters of an hour after it was made. After that, begin another checkout.",
+        ),
+        _ => (
+            "You are back from Stripe",
+            "<p>What you have changed or paid there holds here within a moment. If you have changed nothing, nothing is \
+             different.",
+        ),
+    };
+    format!(
+        "{HEAD}<style>:root{{color-scheme:light dark}}body{{max-width:34em;overflow-wrap:anywhere}}</style><title>{title}\
+         </title><h1>{title}</h1>{text}<p>Which plan holds, and what is charged next and when, is answered by \
+         <code>GET /v1/billing</code>: <a href=\"/v1/billing\">open it</a> if you are signed in as an owner. You can close this \
+         page.<p><a href=\"/docs/tiers\">What the plans include</a>"
     )
 }
 
@@ -70,5 +102,18 @@ mod tests {
         let (sold, given) = (tiers(true), tiers(false));
         assert!(sold.contains("POST /v1/billing/checkout") && !sold.contains("sk the operator"));
         assert!(!given.contains("billing") && given.contains("Ask the operator"));
+    }
+
+    #[test]
+    fn the_page_of_billing_says_what_has_happened() {
+        let title = |query: &str| {
+            let page = billing(query);
+            let (_, rest) = page.split_once("<h1>").expect("a title");
+            rest.split_once("</h1>").expect("its end").0.to_owned()
+        };
+        let all = ["checkout=done", "a=b&checkout=left", "", "checkout=%3Cb%3E"].map(title);
+        assert_eq!(all.first().map(String::as_str), Some("The checkout is complete"));
+        assert_eq!(all.get(1).map(String::as_str), Some("Nothing was bought"));
+        assert!(all.get(2) == all.get(3) && !billing("checkout=%3Cb%3E").contains("<b>"));
     }
 }

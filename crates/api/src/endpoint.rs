@@ -215,6 +215,8 @@ pub enum Endpoint {
     ResendWebhook,
     /// What plans cost and include.
     Pricing,
+    /// The page to which Stripe's pages lead back.
+    BillingPage,
     /// The tenant's plan, its next invoice and what it is charged to.
     BillingRead,
     /// Sends a browser to a checkout of a plan.

@@ -85,7 +85,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Status => (None, 200, of::<status::ServiceStatus>(make)),
         Endpoint::Metrics => (None, 200, json!({"type": "string"})),
         Endpoint::OpenApi => (None, 200, json!({"type": "object"})),
-        Endpoint::ErrorDocs | Endpoint::TierDocs => (None, 200, Value::Null),
+        Endpoint::ErrorDocs | Endpoint::TierDocs | Endpoint::BillingPage => (None, 200, Value::Null),
         Endpoint::TenantCreate => (Some(of::<admin::TenantBody>(make)), 201, of::<admin::TenantCreated>(make)),
         Endpoint::TenantList => (None, 200, of::<records::ListPage<admin::TenantView>>(make)),
         Endpoint::TenantRead => (None, 200, of::<admin::TenantAlone>(make)),
@@ -141,7 +141,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::BillingPortal => (None, 200, of::<billing::BillingUrl>(make)),
         Endpoint::BillingChange => (Some(of::<billing::PlanBody>(make)), 200, of::<billing::BillingView>(make)),
         Endpoint::BillingCancel => (Some(of::<billing::CancelBody>(make)), 200, of::<billing::BillingView>(make)),
-        Endpoint::BillingInvoices => (None, 200, of::<records::ListPage<billing::InvoiceView>>(make)),
+        Endpoint::BillingInvoices => (None, 200, of::<records::ListPage<billing::invoice::InvoiceView>>(make)),
         Endpoint::BillingCheck => {
             (Some(of::<billing::BillingCheckBody>(make)), 200, of::<billing::BillingChecked>(make))
         }

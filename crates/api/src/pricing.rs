@@ -29,6 +29,8 @@ pub struct PlanView {
     pub branding: bool,
     /// Whether people may sign in by an identity provider of the tenant's own.
     pub oidc: bool,
+    /// Whether the operator derives addresses for the tenant, and holds their funds.
+    pub derived_addresses: bool,
 }
 
 /// All plans, the smallest first.
@@ -59,6 +61,7 @@ pub fn pricing() -> Pricing {
         webhooks: plan.webhooks,
         branding: plan.branding,
         oidc: plan.oidc,
+        derived_addresses: plan.derived_addresses,
     });
     Pricing { currency: "usd", plans: plans.collect() }
 }

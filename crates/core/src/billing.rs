@@ -2,10 +2,12 @@
 //! truth; the directory keeps what was read last ([`state::BillingState`]).
 
 pub mod answer;
+pub mod change;
 pub mod due;
 pub mod form;
 mod methods;
 pub mod notice;
+pub mod schedule;
 pub mod signature;
 pub mod state;
 pub mod subscription;

@@ -111,9 +111,9 @@ codes! {
     MailNotOpen "MAIL_NOT_OPEN" 409 Never Judged "Mail not sent again" "The mail waits to be sent, its link was used or revoked or has expired, or its address gets no mails.";
     DomainTaken "DOMAIN_TAKEN" 409 Later Judged "Domain taken" "Another tenant has proven the mail domain, and its DNS record is still there.";
     ChangeNotLoaded "CHANGE_NOT_LOADED" 503 Same Judged "Change stored, not loaded yet" "The change is stored, but a ledger of the tenant has not loaded it yet: it takes effect within minutes, or at once where the same request succeeds.";
-    PaymentRequired "PAYMENT_REQUIRED" 402 Never Judged "Payment required" "The card could not be charged for a larger plan: nothing has changed. `action_url` leads to where the change can be paid.";
+    PaymentRequired "PAYMENT_REQUIRED" 402 Never Judged "Payment required" "Something is not paid: a larger plan, for which the card could not be charged, so that nothing has changed; or the present plan, which is to be paid first. `action_url` leads to where it can be.";
     NoSubscription "NO_SUBSCRIPTION" 409 Never Judged "No subscription" "The tenant has no subscription that goes on: `POST /v1/billing/checkout` begins one.";
-    SubscriptionExists "SUBSCRIPTION_EXISTS" 409 Never Judged "Subscription exists" "The tenant has a subscription: `POST /v1/billing/change` changes its plan.";
+    SubscriptionExists "SUBSCRIPTION_EXISTS" 409 Never Judged "Subscription exists" "The tenant has a subscription: `POST /v1/billing/change` changes its plan, `/resume` has one that ends go on.";
     SubscriptionEnding "SUBSCRIPTION_ENDING" 409 Never Judged "Subscription ending" "The subscription ends with its period: `POST /v1/billing/resume` lets it go on.";
     BillingBusy "BILLING_BUSY" 409 Later Judged "Billing busy" "Another change of the tenant's billing is under way.";
     PlanByOperator "PLAN_BY_OPERATOR" 409 Never Judged "Plan set by the operator" "An operator has set the tenant's tier by hand, and it is not sold here: ask the operator.";

@@ -129,11 +129,27 @@ impl FromRow for HeldCustomer {
     }
 }
 
-/// The number of a change at Stripe.
-pub struct Attempt(pub u64);
+/// A change at Stripe that has begun.
+pub struct Attempt {
+    /// Its number.
+    pub number: u64,
+    /// Whether a try under this number was broken off before.
+    pub is_repeat: bool,
+}
 
 impl FromRow for Attempt {
-    const COLUMNS: &'static [&'static str] = &["attempt"];
+    const COLUMNS: &'static [&'static str] = &["attempt", "is_repeat"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { number: row.get()?, is_repeat: row.get()? })
+    }
+}
+
+/// The customer that a tenant has.
+pub struct KeptCustomer(pub String);
+
+impl FromRow for KeptCustomer {
+    const COLUMNS: &'static [&'static str] = &["customer_id"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         Ok(Self(row.get()?))

@@ -1,7 +1,8 @@
 //! The statements about billing.
 
 use super::rows::{
-    Attempt, BilledTenant, BillingRow, DueRow, HeldCustomer, HoldingsRow, StandingRow, UnknownPriceRow, UnpaidTierRow,
+    Attempt, BilledTenant, BillingRow, DueRow, HeldCustomer, HoldingsRow, KeptCustomer, StandingRow, UnknownPriceRow,
+    UnpaidTierRow,
 };
 use crate::storage::{Present, statements};
 
@@ -17,8 +18,9 @@ statements! {
     /// Binds a tenant; numbers a read of Stripe that begins, and returns the row.
     BILLING_TICKET: BillingRow = "UPDATE billing SET ticket = ticket + 1 WHERE tenant_id = ? RETURNING tenant_id, customer_id,
         state, trial_used, past_due_ms, ticket, read_ticket, due_ms, due_done, checkout_until_ms, customer_told, surplus_told";
-    /// Binds a customer and a tenant: the tenant's, if it has none.
-    BILLING_CUSTOMER: () = "UPDATE billing SET customer_id = ? WHERE tenant_id = ? AND customer_id IS NULL";
+    /// Binds a customer and a tenant: the tenant's, if it has none; returns the one that it has.
+    BILLING_CUSTOMER: KeptCustomer = "UPDATE billing SET customer_id = COALESCE(customer_id, ?) WHERE tenant_id = ?
+        RETURNING customer_id";
     /// Binds tenant, state or null, ticket; returns a row if no later read was written and the state is another.
     BILLING_STATE: Present = "UPDATE billing SET state = ?2 WHERE tenant_id = ?1 AND read_ticket < ?3 AND state IS NOT ?2
         RETURNING 1 AS present";
@@ -39,12 +41,13 @@ statements! {
     BILLING_NOTICE_PUT: () = "INSERT INTO notices (id, tenant_id, kind, text, created_ms, post_due_ms)
         SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE changes() > 0";
     /// Binds a tenant, the name of a change, now, since when one of the same name goes on, until when no other may begin;
-    /// begins it and returns its number: that of a change of the same name that Stripe has not answered, else a new one. No row
-    /// where another change is under way.
+    /// begins it and returns its number, and whether that is the one of a change of the same name that Stripe has not answered.
+    /// No row where another change is under way.
     OPERATION_BEGIN: Attempt = "UPDATE billing SET
         attempt = attempt + iif(is_open AND operation = ?2 AND begun_ms > ?4, 0, 1),
         begun_ms = iif(is_open AND operation = ?2 AND begun_ms > ?4, begun_ms, ?3),
-        operation = ?2, is_open = 1, busy_until_ms = ?5 WHERE tenant_id = ?1 AND busy_until_ms <= ?3 RETURNING attempt";
+        operation = ?2, is_open = 1, busy_until_ms = ?5 WHERE tenant_id = ?1 AND busy_until_ms <= ?3
+        RETURNING attempt, begun_ms < ?3 AS is_repeat";
     /// Binds whether Stripe has not answered, a tenant, and a number: the change ends, and others may begin.
     OPERATION_END: () = "UPDATE billing SET is_open = ?1, busy_until_ms = 0 WHERE tenant_id = ?2 AND attempt = ?3";
     /// Binds a time and a tenant: until then a checkout may be paid.

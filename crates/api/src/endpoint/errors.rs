@@ -157,9 +157,19 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::IdentityList | Endpoint::IdentityEnd => vec![E::NotFound],
         Endpoint::ResendWebhook => vec![E::NotFound, E::InvalidSignature, E::LedgerUnavailable],
         Endpoint::StripeWebhook => vec![E::InvalidSignature, E::LedgerUnavailable, E::Misconfigured],
-        Endpoint::BillingRead | Endpoint::BillingInvoices => vec![E::InvalidRequest, E::UpstreamUnavailable],
+        Endpoint::BillingRead => vec![
+            E::InvalidRequest,
+            E::NoSubscription,
+            E::SubscriptionEnding,
+            E::PaymentRequired,
+            E::RateLimited,
+            E::UpstreamUnavailable,
+        ],
+        Endpoint::BillingInvoices => vec![E::InvalidRequest, E::RateLimited, E::UpstreamUnavailable],
         Endpoint::BillingPortal => vec![E::EnvironmentMismatch, E::BillingBusy, E::UpstreamUnavailable],
-        Endpoint::BillingCheckout => [OF_BILLING, &[E::SubscriptionExists, E::PlanByOperator]].concat(),
+        Endpoint::BillingCheckout => {
+            [OF_BILLING, &[E::SubscriptionExists, E::PlanByOperator, E::PaymentRequired]].concat()
+        }
         Endpoint::BillingChange => {
             [OF_BILLING, &[E::NoSubscription, E::SubscriptionEnding, E::PlanByOperator, E::PaymentRequired]].concat()
         }
@@ -180,6 +190,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         | Endpoint::OpenApi
         | Endpoint::ErrorDocs
         | Endpoint::TierDocs
+        | Endpoint::BillingPage
         | Endpoint::OwnKeyList
         | Endpoint::WebhookList
         | Endpoint::SessionRead

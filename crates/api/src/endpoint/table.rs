@@ -392,6 +392,13 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
         STRIPE_BODY_MAX,
     ),
     route(Endpoint::Pricing, Method::Get, "/v1/pricing", Access::Public, ["Billing", "What plans cost and include"]),
+    route(
+        Endpoint::BillingPage,
+        Method::Get,
+        "/billing",
+        Access::Public,
+        ["Billing", "The page to which Stripe's pages lead back"],
+    ),
     billing(Endpoint::BillingRead, Method::Get, "/v1/billing", "The plan, the next invoice and the card"),
     billing(Endpoint::BillingCheckout, Method::Post, "/v1/billing/checkout", "Begin a subscription: a page to pay on"),
     billing(Endpoint::BillingPortal, Method::Post, "/v1/billing/portal", "A page of invoices and cards"),

@@ -85,8 +85,11 @@ fn billing_parameter(endpoint: Endpoint) -> Option<Value> {
         )
     } else if endpoint == Endpoint::BillingRead {
         let names: Vec<&str> = x402_core::billing::paid_plans().map(|plan| plan.name).collect();
-        let about = "`next_invoice` is that of a change to this plan at this moment.";
+        let about = "`next_invoice` is that of a change to this plan: of a larger one at this moment, else the next.";
         Some(json!({"name": "plan", "in": "query", "description": about, "schema": {"enum": names}}))
+    } else if endpoint == Endpoint::BillingPage {
+        let about = "Whether the page to pay on was completed or left.";
+        Some(json!({"name": "checkout", "in": "query", "description": about, "schema": {"enum": ["done", "left"]}}))
     } else {
         None
     }

@@ -23,24 +23,6 @@ pub struct OfId {
     pub id: String,
 }
 
-/// A schedule of a subscription.
-#[derive(Debug, Deserialize)]
-pub struct OfSchedule {
-    /// Its id.
-    pub id: String,
-    /// The phase that goes on, which cannot be moved.
-    pub current_phase: Option<OfPhase>,
-}
-
-/// From when until when a phase of a schedule goes on.
-#[derive(Debug, Deserialize)]
-pub struct OfPhase {
-    /// Its start.
-    pub start_date: UnixSeconds,
-    /// Its end.
-    pub end_date: UnixSeconds,
-}
-
 /// A subscription of which only the status counts.
 #[derive(Debug, Deserialize)]
 pub struct OfStatus {
@@ -254,6 +236,28 @@ pub fn read_open_invoice(body: &[u8]) -> Result<Option<String>, Fault> {
     Ok(open.and_then(|invoice| invoice.hosted_invoice_url).filter(|url| url.starts_with("https://")))
 }
 
+impl StripeInvoice {
+    /// Whether it is paid, and so is the plan that it is of.
+    #[must_use]
+    pub fn is_paid(&self) -> bool {
+        self.status.as_deref() == Some("paid")
+    }
+
+    /// The page on which it can be paid; `None` where nobody can pay it, or not yet.
+    #[must_use]
+    pub fn payable_at(&self) -> Option<&str> {
+        let url = self.hosted_invoice_url.as_deref().filter(|url| url.starts_with("https://"));
+        url.filter(|_| self.status.as_deref() == Some("open"))
+    }
+}
+
+/// A subscription of which only the newest invoice counts.
+#[derive(Debug, Deserialize)]
+pub struct OfLatestInvoice {
+    /// The invoice.
+    pub latest_invoice: Option<StripeInvoice>,
+}
+
 #[derive(Deserialize)]
 struct RawPayment {
     #[serde(default)]
@@ -371,6 +375,19 @@ mod tests {
         assert_eq!(of("/v1/billing_portal/sessions"), "billing_portal/sessions");
         assert_eq!(of("/v1/customers/cus_NffrFeUfNV2Hib"), "customers");
         assert_eq!(of("/v1/subscription_schedules/sub_sched_1Mr/release"), "subscription_schedules");
+    }
+
+    #[test]
+    fn only_an_open_invoice_can_be_paid() {
+        let of = |status: &str| {
+            let invoice = json!({"id": "in_1", "status": status, "currency": "usd", "total": 1, "amount_due": 1,
+                "created": 5, "hosted_invoice_url": "https://invoice.stripe.com/i/1"});
+            let body = bytes(&json!({"id": "sub_1", "latest_invoice": invoice}));
+            read::<OfLatestInvoice>(&body, "a subscription").expect("read").latest_invoice.expect("an invoice")
+        };
+        assert!(of("paid").is_paid() && of("paid").payable_at().is_none());
+        assert!(!of("open").is_paid() && of("open").payable_at().is_some());
+        assert!(!of("draft").is_paid() && of("draft").payable_at().is_none());
     }
 
     #[test]

@@ -39,7 +39,7 @@ impl StripeCall {
         Self::new(StripeMethod::Get, path, form)
     }
 
-    fn post(path: impl Into<String>, form: &[(&str, &str)]) -> Self {
+    pub(super) fn post(path: impl Into<String>, form: &[(&str, &str)]) -> Self {
         Self::new(StripeMethod::Post, path, form)
     }
 
@@ -160,10 +160,10 @@ pub fn create_checkout(of: &Checkout<'_>) -> StripeCall {
     call
 }
 
-/// Lists the checkout sessions of a customer that can be paid.
+/// Lists the checkout sessions of a customer that can be paid, the newest hundred.
 #[must_use]
 pub fn list_open_checkouts(customer: &str) -> StripeCall {
-    StripeCall::get("/v1/checkout/sessions", &[("customer", customer), ("status", "open"), ("limit", "20")])
+    StripeCall::get("/v1/checkout/sessions", &[("customer", customer), ("status", "open"), ("limit", "100")])
 }
 
 /// Ends a checkout session that can be paid.
@@ -202,20 +202,30 @@ pub fn create_portal_confirming(
         ("flow_data[subscription_update_confirm][items][0][id]", item),
         ("flow_data[subscription_update_confirm][items][0][price]", price),
         ("flow_data[subscription_update_confirm][items][0][quantity]", "1"),
+        // Else the page goes on to all that its configuration allows.
+        ("flow_data[after_completion][type]", "redirect"),
+        ("flow_data[after_completion][redirect][return_url]", return_url),
     ];
     StripeCall::post("/v1/billing_portal/sessions", &form)
 }
 
-/// Changes the plan of a subscription at once. `charge`: the difference is charged at once, and nothing changes where that
-/// fails; otherwise, as in a trial, nothing is charged.
+/// Changes the plan of a subscription at once: the difference is charged at once, and nothing changes where that fails. In a
+/// trial the difference is nothing; the same is sent there, since a trial may end while the request is on its way.
 #[must_use]
-pub fn change_plan(subscription: &str, item: &str, price: &str, charge: bool) -> StripeCall {
-    let mut form = vec![("items[0][id]", item), ("items[0][price]", price)];
-    match charge {
-        true => form.extend([("proration_behavior", "always_invoice"), ("payment_behavior", "error_if_incomplete")]),
-        false => form.push(("proration_behavior", "none")),
-    }
+pub fn change_plan(subscription: &str, item: &str, price: &str) -> StripeCall {
+    let form = [
+        ("items[0][id]", item),
+        ("items[0][price]", price),
+        ("proration_behavior", "always_invoice"),
+        ("payment_behavior", "error_if_incomplete"),
+    ];
     StripeCall::post(format!("/v1/subscriptions/{subscription}"), &form)
+}
+
+/// Reads a subscription with its newest invoice.
+#[must_use]
+pub fn read_latest_invoice(subscription: &str) -> StripeCall {
+    StripeCall::get(format!("/v1/subscriptions/{subscription}"), &[("expand[0]", "latest_invoice")])
 }
 
 /// Makes a schedule of a subscription, whose first phase is the present period.
@@ -224,32 +234,10 @@ pub fn create_schedule(subscription: &str) -> StripeCall {
     StripeCall::post("/v1/subscription_schedules", &[("from_subscription", subscription)])
 }
 
-/// Has a schedule change the price at the end of the present period; a month later it is released. The tier is kept in its
-/// metadata, by which it is read back.
+/// Reads a schedule.
 #[must_use]
-pub fn plan_downgrade(
-    schedule: &str,
-    (from, to): (&str, &str),
-    tier: Tier,
-    (start, end): (UnixMillis, UnixMillis),
-) -> StripeCall {
-    let (start, end) = (start.seconds().0.to_string(), end.seconds().0.to_string());
-    let form = [
-        ("end_behavior", "release"),
-        ("proration_behavior", "none"),
-        ("metadata[tier]", tier.plan().name),
-        ("phases[0][items][0][price]", from),
-        ("phases[0][items][0][quantity]", "1"),
-        ("phases[0][start_date]", &start),
-        ("phases[0][end_date]", &end),
-        ("phases[0][proration_behavior]", "none"),
-        ("phases[1][items][0][price]", to),
-        ("phases[1][items][0][quantity]", "1"),
-        ("phases[1][duration][interval]", "month"),
-        ("phases[1][duration][interval_count]", "1"),
-        ("phases[1][proration_behavior]", "none"),
-    ];
-    StripeCall::post(format!("/v1/subscription_schedules/{schedule}"), &form)
+pub fn read_schedule(schedule: &str) -> StripeCall {
+    StripeCall::get(format!("/v1/subscription_schedules/{schedule}"), &[])
 }
 
 /// Lets a subscription go without its schedule.
@@ -286,15 +274,31 @@ pub fn list_invoices(customer: &str, limit: u32, after: Option<&str>) -> StripeC
     StripeCall::get("/v1/invoices", &form)
 }
 
-/// Previews the next invoice of a subscription, or that of a change to another price at once.
+/// What a preview of an invoice is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Previewed<'a> {
+    /// The next invoice, as things are.
+    Next,
+    /// The next invoice if an item has another price by then.
+    NextAt(&'a str, &'a str),
+    /// The invoice of an item's change to another price at this moment.
+    AtOnce(&'a str, &'a str),
+}
+
+/// Previews an invoice of a subscription.
 #[must_use]
-pub fn preview_invoice(customer: &str, subscription: &str, change: Option<(&str, &str)>) -> StripeCall {
+pub fn preview_invoice(customer: &str, subscription: &str, of: Previewed<'_>) -> StripeCall {
     let mut form = vec![("customer", customer), ("subscription", subscription)];
-    if let Some((item, price)) = change {
+    let change = match of {
+        Previewed::Next => None,
+        Previewed::NextAt(item, price) => Some((item, price, "none")),
+        Previewed::AtOnce(item, price) => Some((item, price, "always_invoice")),
+    };
+    if let Some((item, price, behavior)) = change {
         form.extend([
             ("subscription_details[items][0][id]", item),
             ("subscription_details[items][0][price]", price),
-            ("subscription_details[proration_behavior]", "always_invoice"),
+            ("subscription_details[proration_behavior]", behavior),
         ]);
     }
     StripeCall::post("/v1/invoices/create_preview", &form)
@@ -379,19 +383,5 @@ mod tests {
             assert!(!is_stripe_id(wrong, "sub_"), "{wrong}");
         }
         assert!(!is_stripe_id(&format!("sub_{}", "a".repeat(252)), "sub_"));
-    }
-
-    #[test]
-    fn a_downgrade_has_two_phases() {
-        let call = plan_downgrade(
-            "sub_sched_1",
-            ("price_a", "price_b"),
-            Tier::Starter,
-            (UnixMillis(1_000), UnixMillis(2_999)),
-        );
-        let value = |name: &str| call.form.iter().find(|(each, _)| each == name).map(|(_, value)| value.as_str());
-        assert_eq!(value("phases[0][end_date]"), Some("2"));
-        assert_eq!(value("phases[1][items][0][price]"), Some("price_b"));
-        assert_eq!((value("metadata[tier]"), value("end_behavior")), (Some("starter"), Some("release")));
     }
 }

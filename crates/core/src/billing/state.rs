@@ -36,6 +36,15 @@ pub struct BillingState {
     pub next_plan: Option<Tier>,
 }
 
+impl BillingState {
+    /// The smaller plan that waits for the end of the period. Once it has come it waits no longer, though its schedule, which
+    /// names it, goes on for another month.
+    #[must_use]
+    pub fn waiting_plan(&self) -> Option<Tier> {
+        self.next_plan.filter(|next| Some(*next) != self.plan)
+    }
+}
+
 impl From<&Subscription> for BillingState {
     fn from(of: &Subscription) -> Self {
         Self {
@@ -112,6 +121,12 @@ pub fn entitlement(state: Option<&BillingState>, past_due_since: Option<UnixMill
     }
 }
 
+/// Whether a plan is served: it is paid for, tried, or in the grace after a failed charge.
+#[must_use]
+pub fn is_served(state: &BillingState, past_due_since: Option<UnixMillis>, now: UnixMillis) -> bool {
+    entitlement(Some(state), past_due_since, now) != Entitlement::Tier(Tier::default())
+}
+
 /// How a change of plan is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanChange {
@@ -121,7 +136,7 @@ pub enum PlanChange {
     Keep,
     /// At once, and the difference is charged at once.
     Upgrade,
-    /// At once and for nothing: the trial goes on.
+    /// At once, and for nothing if the trial goes on until then.
     InTrial,
     /// At the end of the period that is paid for.
     AtPeriodEnd,
@@ -223,6 +238,20 @@ mod tests {
         let at = |ms: u64| entitlement(Some(&state("past_due", "pro")), Some(NOW), NOW.plus(ms));
         assert_eq!(at(GRACE_MS - 1), Entitlement::Tier(Tier::Pro));
         assert_eq!(at(GRACE_MS), Entitlement::Tier(Tier::Free));
+    }
+
+    #[test]
+    fn a_plan_is_served_until_the_grace_after_a_failed_charge_ends() {
+        let at = |status: &str, ms: u64| is_served(&state(status, "pro"), Some(NOW), NOW.plus(ms));
+        assert!(at("trialing", 0) && at("active", GRACE_MS) && at("past_due", GRACE_MS - 1));
+        assert!(!at("past_due", GRACE_MS) && !at("unpaid", 0) && !at("paused", 0));
+    }
+
+    #[test]
+    fn a_smaller_plan_waits_until_it_has_come() {
+        let pro = BillingState { next_plan: Some(Tier::Starter), ..state("active", "pro") };
+        assert_eq!(pro.waiting_plan(), Some(Tier::Starter));
+        assert_eq!(BillingState { plan: Some(Tier::Starter), ..pro }.waiting_plan(), None);
     }
 
     #[test]

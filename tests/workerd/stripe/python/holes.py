@@ -3,12 +3,14 @@ schedules of a subscription, previews, the payments of invoices, the subscriptio
 
 import re
 
+import discounts
 import passing
 import payments
 import previews
 from seahaven_stripe_world.billing import invoicing
 from seahaven_stripe_world.billing import subscription_lifecycle as life
 from seahaven_stripe_world.dispatch import resource
+from seahaven_stripe_world.dispatch.response import ApiResponse
 from seahaven_stripe_world.http_api import handler
 from seahaven_stripe_world.resources import charges, events, subscription_schedules
 from seahaven_stripe_world.stripe_errors import StripeApiError, invalid_request, resource_missing
@@ -59,6 +61,8 @@ def _update(ctx, form, go, id_):
     own = passing.own(ctx)
     own["outcome"] = None
     answer = go()
+    if row and row["schedule"] and "items" in form:
+        discounts.changed(ctx, row["schedule"], form)
     outcome = own["outcome"]
     if outcome is None or outcome["outcome"] == "paid":
         return answer
@@ -145,7 +149,8 @@ def _schedule(ctx, form, go):
     if row is None:
         raise resource_missing("subscription", id_, param="from_subscription")
     form["customer"] = row["customer"]
-    return _told(ctx, id_, go)
+    _told(ctx, id_, go)
+    return ApiResponse(200, discounts.copied(ctx, id_))
 
 
 def _told(ctx, id_, go):
@@ -172,7 +177,15 @@ def _scheduled(ctx, form, go, id_):
             raise NotImplementedError("a first phase that does not say the trial's end again, which may end the trial at Stripe")
         if int(first["start_date"]) != current["start_date"]:
             raise invalid_request("You can not modify the start date of the current phase.", param="phases[0][start_date]")
-    return _told(ctx, row["subscription"], go)
+    wanted = discounts.taken(form)
+
+    def act():
+        go()
+        if not wanted:
+            return subscription_schedules.serialize(ctx, subscription_schedules._re_read(ctx, id_))
+        return discounts.placed(ctx, id_, wanted)
+
+    return ApiResponse(200, _told(ctx, row["subscription"], act))
 
 
 def _freed(ctx, _form, go, id_):
@@ -189,6 +202,8 @@ def _phases(ctx, row):
     phases = _phases_body(ctx, row)
     for phase in phases:
         for item in phase["items"]:
+            # The world shows the phase's there.
+            item["discounts"] = []
             item["price"] = item["price"]["id"] if isinstance(item["price"], dict) else item["price"]
     return phases
 

@@ -4,6 +4,7 @@ a subscription is renewed first and charged an hour later, so these do the same.
 
 from datetime import datetime
 
+import discounts
 from seahaven_stripe_world import _time
 from seahaven_stripe_world.billing import dunning, invoicing
 from seahaven_stripe_world.billing import subscription_lifecycle as life
@@ -101,6 +102,7 @@ def _phase(ctx, id_):
     is_boundary = _time.to_unix(life._period_end(ctx, id_)) <= phase["start_date"]
     behavior = "none" if is_boundary else phase.get("proration_behavior", "create_prorations")
     change = {"id": items[0]["id"], "price": wanted["price"], "quantity": wanted.get("quantity", 1)}
+    discounts.hold(ctx, id_, phase)
     life.apply_update(ctx, id_, {"items": [change], "proration_behavior": behavior})
     events.emit_event(
         ctx,
