@@ -29,7 +29,7 @@ pub(super) async fn check_operator(
     Err(wrong())
 }
 
-/// Checks the bearer token of whoever reads the metrics; wrong ones count as wrong operators' keys do.
+/// Checks the bearer token of whoever reads the metrics; wrong ones are bounded as wrong operators' keys are.
 ///
 /// # Errors
 /// `INVALID_METRICS_TOKEN`, `RATE_LIMITED`; `MISCONFIGURED` where there is no token.
@@ -43,7 +43,8 @@ pub(super) async fn check_metrics_reader(
     let (scheme, token) = authorization.and_then(|text| text.trim().split_once(' ')).ok_or_else(wrong)?;
     let token = Some(token.trim()).filter(|token| !token.is_empty() && scheme.eq_ignore_ascii_case("bearer"));
     let token = token.ok_or_else(wrong)?;
-    let network = client.ip_prefix();
+    // Counted apart from operators' keys: a Prometheus with an old token must not lock operators of its network out.
+    let network = format!("metrics {}", client.ip_prefix());
     check_wrong_keys(&network, now)?;
     match app.settings.is_metrics_token(token) {
         Some(true) => Ok(()),
@@ -59,7 +60,7 @@ pub(super) async fn check_metrics_reader(
 fn check_wrong_keys(network: &str, now: UnixMillis) -> Result<(), Fault> {
     match isolate::wrong_keys_until(network, now) {
         Some(until) => {
-            let detail = "too many wrong admin keys came from this network";
+            let detail = "too many wrong keys came from this network";
             Err(Fault::new(ErrorCode::RateLimited, detail).after(until.since(now).div_ceil(1_000)))
         }
         None => Ok(()),

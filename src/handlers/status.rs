@@ -4,47 +4,58 @@ use crate::app::App;
 use crate::clients::meter;
 use crate::d1::operation;
 use futures_util::future::join;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use x402_api::ApiReply;
 use x402_api::status::{ServiceStatus, chain_statuses, incident};
 use x402_chain::time::{DAY_MS, UnixMillis};
-use x402_core::error::Fault;
+use x402_core::error::{ErrorCode, Fault};
 
 /// How long an answer is used again.
 const FRESH_MS: u64 = 60_000;
 /// How far back incidents are listed.
 const INCIDENTS_MS: u64 = 90 * DAY_MS;
 
+/// How often it is made at most: requests that come meanwhile get the answer of before.
+const MAKE_MS: u64 = 5_000;
+
 thread_local! {
     static STATUS: RefCell<Option<(Rc<str>, UnixMillis)>> = const { RefCell::new(None) };
+    /// When it was last begun to be made.
+    static BEGUN: Cell<Option<UnixMillis>> = const { Cell::new(None) };
 }
 
-/// `GET /v1/status`.
+/// `GET /v1/status`. Anybody may ask: while it cannot be made, the Meters and the directory are asked once in five seconds.
 ///
 /// # Errors
 /// `LEDGER_UNAVAILABLE`, `MISCONFIGURED`.
 pub(super) async fn read_status(app: &App, now: UnixMillis) -> Result<ApiReply, Fault> {
-    let known = STATUS.with_borrow(Clone::clone).filter(|(_, at)| now.since(*at) < FRESH_MS);
-    let body = match known {
-        Some((body, _)) => body,
-        None => {
-            let (meters, db) = (app.meters()?, app.db()?);
-            let since = UnixMillis(now.0.saturating_sub(INCIDENTS_MS));
-            let (spans, incidents) = join(meter::spans(&meters), operation::incidents(&db, since)).await;
-            let [hour, day] = spans?;
-            let shown = |row: operation::rows::IncidentRow| {
-                incident(row.kind, &row.chain, row.began.rfc3339(), row.ended.map(|at| at.rfc3339()))
-            };
-            let status = ServiceStatus {
-                generated_at: now.rfc3339(),
-                chains: chain_statuses(&hour, &day),
-                incidents: incidents?.into_iter().map(shown).collect(),
-            };
-            let body: Rc<str> = serde_json::to_string(&status).map_err(Fault::internal)?.into();
-            STATUS.with_borrow_mut(|kept| *kept = Some((Rc::clone(&body), now)));
-            body
+    let reply = |body: &str| ApiReply::stored(200, body.to_owned()).with("Cache-Control", "public, max-age=60");
+    let known = STATUS.with_borrow(Clone::clone);
+    let is_begun = BEGUN.get().is_some_and(|at| now.since(at) < MAKE_MS);
+    match known {
+        Some((body, at)) if is_begun || now.since(at) < FRESH_MS => return Ok(reply(&body)),
+        None if is_begun => {
+            return Err(Fault::new(ErrorCode::LedgerUnavailable, "the status is being made").after(MAKE_MS / 1_000));
         }
+        Some(_) | None => BEGUN.set(Some(now)),
+    }
+    let body: Rc<str> = serde_json::to_string(&make_status(app, now).await?).map_err(Fault::internal)?.into();
+    STATUS.with_borrow_mut(|kept| *kept = Some((Rc::clone(&body), now)));
+    Ok(reply(&body))
+}
+
+async fn make_status(app: &App, now: UnixMillis) -> Result<ServiceStatus, Fault> {
+    let (meters, db) = (app.meters()?, app.db()?);
+    let since = UnixMillis(now.0.saturating_sub(INCIDENTS_MS));
+    let (spans, incidents) = join(meter::spans(&meters), operation::incidents(&db, since)).await;
+    let [hour, day] = spans?;
+    let shown = |row: operation::rows::IncidentRow| {
+        incident(row.kind, &row.chain, row.began.rfc3339(), row.ended.map(|at| at.rfc3339()))
     };
-    Ok(ApiReply::stored(200, body.to_string()).with("Cache-Control", "public, max-age=60"))
+    Ok(ServiceStatus {
+        generated_at: now.rfc3339(),
+        chains: chain_statuses(&hour, &day),
+        incidents: incidents?.into_iter().map(shown).collect(),
+    })
 }

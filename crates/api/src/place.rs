@@ -1,7 +1,6 @@
 //! The path of a request: as the route table reads it, and as messages, envelopes and logs may show it. A key in the
 //! path is taken out here.
 
-use percent_encoding::percent_decode;
 use std::borrow::Cow;
 
 /// Replaces a key in a shown path.
@@ -64,18 +63,31 @@ fn mask_keys(path: &str) -> String {
     parts.collect::<Vec<_>>().join("/")
 }
 
+/// The byte of an escape `%HH`; `None` where the text ends in none.
+fn escaped(text: &[u8]) -> Option<u8> {
+    let [b'%', high, low] = text.last_chunk::<3>()? else { return None };
+    let digit = |letter: u8| char::from(letter).to_digit(16);
+    let byte = digit(*high)?.checked_mul(16)?.checked_add(digit(*low)?)?;
+    u8::try_from(byte).ok()
+}
+
+/// A text in lower case with every escape decoded, however deep they are nested (`%2541` is `a`): in one pass, since each escape
+/// that is complete shortens what was read. Invalid escapes stay.
+fn decoded_whole(text: &str) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(text.len());
+    for letter in text.bytes() {
+        plain.push(letter.to_ascii_lowercase());
+        while let Some(byte) = escaped(&plain) {
+            plain.truncate(plain.len().saturating_sub(3));
+            plain.push(byte.to_ascii_lowercase());
+        }
+    }
+    plain
+}
+
 /// Whether a text holds a key's prefix, in either case and percent-encoded or not: a reader could decode it.
 fn holds_key(text: &str) -> bool {
-    let mut plain = text.to_ascii_lowercase().into_bytes();
-    loop {
-        // Invalid escapes stay.
-        let decoded = percent_decode(&plain).collect::<Vec<u8>>();
-        if decoded.len() == plain.len() {
-            break;
-        }
-        plain = decoded.to_ascii_lowercase();
-    }
-    plain.windows(KEY_PREFIX.len()).any(|part| part == KEY_PREFIX.as_bytes())
+    decoded_whole(text).windows(KEY_PREFIX.len()).any(|part| part == KEY_PREFIX.as_bytes())
 }
 
 #[cfg(test)]
@@ -140,7 +152,32 @@ mod tests {
         check("///", "/", "/", None);
     }
 
+    /// Decoding again and again, until nothing is left to decode.
+    fn decoded_in_rounds(text: &str) -> Vec<u8> {
+        let mut plain = text.to_ascii_lowercase().into_bytes();
+        loop {
+            let decoded = percent_encoding::percent_decode(&plain).collect::<Vec<u8>>().to_ascii_lowercase();
+            if decoded.len() == plain.len() {
+                return plain;
+            }
+            plain = decoded;
+        }
+    }
+
+    /// Each round of decoding takes one level: rounds over a path of levels alone would take the square of its length.
+    #[test]
+    fn nested_escapes_are_decoded_in_one_pass() {
+        let nested = format!("/v1/%{}78402_live_1", "25".repeat(500_000));
+        assert_eq!(decoded_whole(&nested), b"/v1/x402_live_1");
+        assert_eq!(RequestPath::of(&nested).shown, "/v1/…");
+    }
+
     proptest! {
+        #[test]
+        fn one_pass_decodes_what_rounds_do(text in "[%2-7a-fA-F_x]{0,40}") {
+            prop_assert_eq!(decoded_whole(&text), decoded_in_rounds(&text));
+        }
+
         #[test]
         fn no_key_is_ever_shown(before in "(/|//|/v1/|/facilitator/|/facilitator/k/|/v1/facilitator//k/)", after in "(/[a-z/]{0,12})?") {
             let key = "x402_url_live_3HXMrnTdAa29dYnmNV26FHDN";
