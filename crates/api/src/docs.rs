@@ -86,7 +86,7 @@ pub fn billing(query: &str) -> String {
         ),
     };
     format!(
-        "{HEAD}<style>:root{{color-scheme:light dark}}body{{max-width:34em;overflow-wrap:anywhere}}</style><title>{title}\
+        "{HEAD}<style>:root{{color-scheme:light dark}}body{{max-width:34em}}code{{white-space:nowrap}}</style><title>{title}\
          </title><h1>{title}</h1>{text}<p>Which plan holds, and what is charged next and when, is answered by \
          <code>GET /v1/billing</code>: <a href=\"/v1/billing\">open it</a> if you are signed in as an owner. You can close this \
          page.<p><a href=\"/docs/tiers\">What the plans include</a>"

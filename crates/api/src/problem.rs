@@ -29,7 +29,7 @@ pub struct Problem<'a> {
     pub error_code: &'a str,
     /// Whether a repeat of the request can help.
     pub retry: Retry,
-    /// Seconds after which a repeat can help; `null` unless the status is 429 or 503.
+    /// Seconds after which a repeat can help, as in `Retry-After`; `null` where they are not known. 429 and 503 name them.
     pub retry_after_s: Option<u64>,
     /// The member or header that is wrong; `null` where none is.
     pub param: Option<&'a str>,
@@ -59,14 +59,14 @@ pub struct ProblemContext<'a> {
 /// Seconds for `Retry-After` of a 503 that names none.
 const RETRY_AFTER_DEFAULT_S: u64 = 5;
 
-/// The answer to a fault, with `Retry-After` on 429 and 503 and `WWW-Authenticate` on 401.
+/// The answer to a fault, with `Retry-After` on 429, 503 and wherever the fault names it, and `WWW-Authenticate` on 401.
 #[must_use]
 pub fn problem_reply(fault: &Fault, request: ProblemContext<'_>) -> ApiReply {
     let status = fault.code.status();
     let docs_url = format!("{}/docs/errors#{}", request.origin, fault.code.as_str());
     let retry_after_s = match status {
         429 | 503 => Some(fault.retry_after_s.unwrap_or(RETRY_AFTER_DEFAULT_S)),
-        _ => None,
+        _ => fault.retry_after_s,
     };
     let problem = Problem {
         r#type: &docs_url,
