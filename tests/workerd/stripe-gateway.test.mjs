@@ -468,6 +468,26 @@ test("by the account's own policy an unpaid subscription stays, and its invoices
   assert.equal(stripe.pay(open.id).status, "paid");
 });
 
+test("phases are replaced as a whole: a discount that they do not list is gone, and one that they list goes on", async () => {
+  const { subscription } = await subscriber({ price: prices.pro });
+  const coupon = await done("POST", "/v1/coupons", { percent_off: 50, duration: "repeating", duration_in_months: 12 });
+  await done("POST", `/v1/subscriptions/${subscription.id}`, { discounts: [{ coupon: coupon.id }] });
+  const held = () => stripe.do("GET", `/v1/subscriptions/${subscription.id}`).discounts;
+  const [discount] = held();
+  const made = await done("POST", "/v1/subscription_schedules", { from_subscription: subscription.id });
+  const [{ start_date, end_date, discounts }] = made.phases;
+  assert.deepEqual(discounts, [{ coupon: null, discount, promotion_code: null }]);
+  const phases = (listed) => [
+    { start_date, end_date, items: [{ price: prices.pro }], ...listed },
+    { items: [{ price: prices.starter }], duration: { interval: "month" } },
+  ];
+  const path = `/v1/subscription_schedules/${made.id}`;
+  await done("POST", path, { phases: phases({ discounts: [{ discount }] }) });
+  assert.deepEqual(held(), [discount]);
+  await done("POST", path, { phases: phases({}) });
+  assert.deepEqual(held(), []);
+});
+
 test("a schedule is of a subscription, keeps its first phase, and holds the cancellation", async () => {
   const { subscription } = await subscriber({ price: prices.pro });
   const made = await downgrade(subscription);
