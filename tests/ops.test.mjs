@@ -58,7 +58,8 @@ test("Prometheus' configuration and rules are valid, and each rule has a test th
   assert.equal(tested.status, 0, tested.output);
   const alerts = [...text(RULES).matchAll(/- alert: (\w+)/g)].map(([, name]) => name);
   const inTests = text("ops", "prometheus", "x402-edge.rules.test.yml");
-  for (const name of alerts) assert.match(inTests, new RegExp(`alertname: ${name}\\n\\s+exp_alerts: \\[\\{`), `${name} is not shown to fire`);
+  for (const name of alerts)
+    assert.match(inTests, new RegExp(`alertname: ${name}\\n\\s+exp_alerts: \\[\\{`), `${name} is not shown to fire`);
 });
 
 test("rules and dashboard name metrics and labels that there are", () => {
@@ -69,8 +70,7 @@ test("rules and dashboard name metrics and labels that there are", () => {
   assert.ok(targets.length > 15);
   for (const { title, expr } of targets) assertKnown(expr, all, `the panel "${title}"`);
   const shown = targets.map(({ expr }) => expr).join(" ");
-  for (const name of all.keys())
-    if (!/_(sum|count|bucket)$/.test(name)) assert.ok(shown.includes(name), `no panel shows ${name}`);
+  for (const name of all.keys()) if (!/_(sum|count|bucket)$/.test(name)) assert.ok(shown.includes(name), `no panel shows ${name}`);
 });
 
 test("each alert has a page that says what it means, how to look and what to do", () => {

@@ -10,7 +10,7 @@ import { debianProgram } from "../../scripts/lib/debian.mjs";
 import { startMock } from "./mock-rpc.mjs";
 import { random } from "./payment.mjs";
 import { ROOT } from "../../scripts/lib/tools.mjs";
-import { startWorker, until, withState } from "./worker.mjs";
+import { until, withState } from "./worker.mjs";
 
 const TOKEN = "m".repeat(32);
 let mock;
@@ -77,8 +77,12 @@ test("promtool accepts the metrics, and each verification is counted once", () =
     await worker.call("GET", "/v1/nowhere");
     const counted = 'x402_verifications_total{chain="base",outcome="finalized"}';
     let text = "";
-    await until(async () => value((text = await scrape(worker)), counted) === 7, "all verifications");
-    await until(async () => value((text = await scrape(worker)), 'x402_errors_total{code="NOT_FOUND"}') > 0, "what isolates count");
+    const shows = (isShown) => async () => {
+      text = await scrape(worker);
+      return isShown();
+    };
+    await until(shows(() => value(text, counted) === 7), "all verifications");
+    await until(shows(() => value(text, 'x402_errors_total{code="NOT_FOUND"}') > 0), "what isolates count");
     assert.equal(value(text, 'x402_verification_duration_seconds_count{chain="base"}') >= 7, true, text);
     assert.ok(value(text, `x402_provider_calls_total{chain="base",provider="${new URL(mock.url).host}",outcome="ok"}`) > 0, text);
     assert.equal(value(text, 'x402_active_tenants{tier="enterprise"}'), 1);
@@ -127,7 +131,10 @@ test("the status is public, cached, and names no provider of the operator's own"
     const { last_hour, last_day } = chains.base;
     assert.deepEqual([last_hour.success_rate, last_day.verifications], ["1.0000", 3]);
     assert.ok(last_hour.p50_ms > 0 && last_hour.p95_ms >= last_hour.p50_ms);
-    assert.deepEqual(last_hour.providers.map(({ provider }) => provider), ["own-1"]);
+    assert.deepEqual(
+      last_hour.providers.map(({ provider }) => provider),
+      ["own-1"],
+    );
     assert.deepEqual([chains.polygon.last_day.verifications, chains.polygon.last_day.success_rate, incidents], [0, null, []]);
     await worker.sql(
       "INSERT INTO operator_alerts (kind, subject, detail, first_ms, began_ms, notified_ms) VALUES ('chain_unreachable', 'base', 'x', 1, ?, 1)",
@@ -169,7 +176,12 @@ test("Prometheus loads its configuration and rules, and scrapes the Worker", () 
     try {
       const ask = async (query) => {
         const url = `http://127.0.0.1:${port}/api/v1/${query}`;
-        return (await fetch(url).then((response) => response.json(), () => null))?.data;
+        return (
+          await fetch(url).then(
+            (response) => response.json(),
+            () => null,
+          )
+        )?.data;
       };
       await until(async () => (await ask("query?query=x402_build_info"))?.result?.length === 1, "a scrape by Prometheus");
       const { groups } = await ask("rules");
