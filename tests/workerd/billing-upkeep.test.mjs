@@ -266,7 +266,8 @@ test("owners of a suspended tenant can end what they pay; a cancelled tenant's s
   const { stripe } = billed;
   const owner = await trying("pro");
   assert.equal((await patch(owner.id, { status: "suspended" })).status, 200);
-  const by = (path, body = undefined) => owner.browser.call("POST", `/v1/billing${path}`, body);
+  /** @param {string} path @param {any} [body] */
+  const by = (path, body) => owner.browser.call("POST", `/v1/billing${path}`, body);
   for (const path of ["", "/invoices"]) assert.equal((await owner.browser.call("GET", `/v1/billing${path}`)).status, 200, path);
   for (const [path, body] of /** @type {const} */ ([
     ["/checkout", { plan: "pro" }],

@@ -81,8 +81,14 @@ test("promtool accepts the metrics, and each verification is counted once", () =
       text = await scrape(worker);
       return isShown();
     };
-    await until(shows(() => value(text, counted) === 7), "all verifications");
-    await until(shows(() => value(text, 'x402_errors_total{code="NOT_FOUND"}') > 0), "what isolates count");
+    await until(
+      shows(() => value(text, counted) === 7),
+      "all verifications",
+    );
+    await until(
+      shows(() => value(text, 'x402_errors_total{code="NOT_FOUND"}') > 0),
+      "what isolates count",
+    );
     assert.equal(value(text, 'x402_verification_duration_seconds_count{chain="base"}') >= 7, true, text);
     assert.ok(value(text, `x402_provider_calls_total{chain="base",provider="${new URL(mock.url).host}",outcome="ok"}`) > 0, text);
     assert.equal(value(text, 'x402_active_tenants{tier="enterprise"}'), 1);
