@@ -9,7 +9,7 @@ import { startWorker } from "./worker.mjs";
 /** The account m/44'/60'/0' of "test test … junk". */
 const XPUB = "xpub6Ce9NcJvTk36xtLSrJLZqE7wtgA5deCeYs7rSQtreh4cj6ByPtrg9sD7V2FNFLPnf8heNP3FGkeV9qwfzvZNSd54JoNXVsXFYSYwHsnJxqP";
 let worker;
-before(async () => (worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox" } })));
+before(async () => (worker = await startWorker({ vars: { MAIL_BACKEND: "mailbox", METRICS_TOKEN: "m".repeat(32) } })));
 after(() => worker.stop());
 
 const HASH = `0x${"ab".repeat(32)}`;
@@ -39,14 +39,15 @@ test("every route refuses those who may not call it", async () => {
   for (const { method, path, access, anybody, takesBody } of all) {
     if (access === "public") continue;
     const options = takesBody ? { body: {} } : {};
-    const wanted = { adminKey: "INVALID_ADMIN_KEY", session: "INVALID_SESSION" }[access] ?? "INVALID_API_KEY";
+    const own = { adminKey: "INVALID_ADMIN_KEY", metricsToken: "INVALID_METRICS_TOKEN", session: "INVALID_SESSION" };
+    const wanted = own[access] ?? "INVALID_API_KEY";
     const forged = [{ key: "x402_live_forged" }, { key: "x402_test_1111", admin: "wrong" }];
     for (const more of anybody ? forged : [{}, ...forged]) {
       // Wrong operators' keys of one network are bounded.
       const answer = await worker.call(method, path, { ...options, ...more, headers: network() });
       assert.equal(answer.status, 401, `${method} ${path}`);
       assert.equal(answer.body.error_code, wanted, `${method} ${path}`);
-      if (wanted === "INVALID_API_KEY") assert.equal(answer.headers.get("www-authenticate"), "Bearer");
+      if (["INVALID_API_KEY", "INVALID_METRICS_TOKEN"].includes(wanted)) assert.equal(answer.headers.get("www-authenticate"), "Bearer");
     }
   }
 });

@@ -91,7 +91,7 @@ pub fn problem_reply(fault: &Fault, request: ProblemContext<'_>) -> ApiReply {
     if let Some(seconds) = retry_after_s {
         reply = reply.with("Retry-After", seconds.to_string());
     }
-    if fault.code == ErrorCode::InvalidApiKey {
+    if matches!(fault.code, ErrorCode::InvalidApiKey | ErrorCode::InvalidMetricsToken) {
         reply = reply.with("WWW-Authenticate", "Bearer");
     }
     // RFC 9110, section 15.5.16: the codings that are accepted.
