@@ -1,6 +1,7 @@
 // What operators read: metrics that promtool accepts, exact where they say so, and the public status.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -91,7 +92,11 @@ test("promtool accepts the metrics, and each verification is counted once", () =
     );
     assert.equal(value(text, 'x402_verification_duration_seconds_count{chain="base"}') >= 7, true, text);
     assert.ok(value(text, `x402_provider_calls_total{chain="base",provider="${new URL(mock.url).host}",outcome="ok"}`) > 0, text);
-    assert.equal(value(text, 'x402_active_tenants{tier="enterprise"}'), 1);
+    // What the directory says is read once a minute.
+    await until(
+      shows(() => value(text, 'x402_active_tenants{tier="enterprise"}') === 1),
+      "the tenant",
+    );
     assert.equal(value(text, 'x402_quota_used{tier="enterprise"}'), 7, "what is not found yet counts nothing");
     assert.ok(!text.includes(id), "no tenant is a label");
     const checked = await promtool(["check", "metrics"], text);
@@ -182,19 +187,18 @@ test("Prometheus loads its configuration and rules, and scrapes the Worker", () 
     try {
       const ask = async (query) => {
         const url = `http://127.0.0.1:${port}/api/v1/${query}`;
-        return (
-          await fetch(url).then(
-            (response) => response.json(),
-            () => null,
-          )
-        )?.data;
+        // While it starts it refuses connections, then answers 503.
+        const response = await fetch(url).catch(() => null);
+        return response?.ok ? (await response.json()).data : undefined;
       };
       await until(async () => (await ask("query?query=x402_build_info"))?.result?.length === 1, "a scrape by Prometheus");
       const { groups } = await ask("rules");
       assert.ok(groups.length > 0 && groups.every(({ rules }) => rules.every(({ health }) => health !== "err")), JSON.stringify(groups));
       assert.equal((await ask("query?query=up")).result[0].value[1], "1");
     } finally {
+      const ended = once(running, "exit");
       running.kill();
+      await ended;
       rmSync(folder, { recursive: true, force: true });
     }
   }));
