@@ -17,7 +17,13 @@ async function outbound(request) {
 }
 
 const worker = await startWorker({
-  vars: { RPC_LOCAL_EVM: mock.url, MAIL_BACKEND: "mailbox", STRIPE_WEBHOOK_SECRET: "whsec_of_this_run" },
+  vars: {
+    RPC_LOCAL_EVM: mock.url,
+    MAIL_BACKEND: "mailbox",
+    METRICS_TOKEN: "a token of the metrics of this run",
+    STRIPE_SECRET_KEY: "sk_test_of_this_run",
+    STRIPE_WEBHOOK_SECRET: "whsec_of_this_run",
+  },
   outbound,
 });
 const tenant = await worker.tenant({

@@ -32,7 +32,12 @@ async function withSeller(act) {
       verify,
       stored,
       read: async (id) => (await worker.call("GET", `/v1/verifications/${id}`, { key })).body?.status,
-      events: (id) => storedEvents(worker, id).map(({ body }) => body.status),
+      /** The events of a payment; at a month's end they are of the next month, which is shipped by itself. */
+      events: async (id, number) => {
+        const all = () => storedEvents(worker, id).map(({ body }) => body.status);
+        await until(() => all().length >= number, `${number} events`);
+        return all();
+      },
       /** An object's alarm follows the clock when the object is next asked something. */
       pass: async (ms) => {
         await worker.advance(ms);
@@ -63,7 +68,7 @@ test("a payment that becomes final after its ledger may delete it is final in it
     mock.finalized = 996;
     await pass(11 * MINUTE);
     await until(() => stored(id) === "finalized", "the last revision", 30_000);
-    assert.deepEqual([events(id), await read(id)], [["finalized"], "finalized"]);
+    assert.deepEqual([await events(id, 1), await read(id)], [["finalized"], "finalized"]);
     // Once it is shipped, the ledger deletes it.
     await until(
       async () => {
@@ -87,7 +92,7 @@ test("a payment that has left its chain and is final later is final in its month
     mock.finalized = 996;
     await pass(12 * MINUTE);
     await until(() => stored(payment.id) === "finalized", "the last revision", 40_000);
-    assert.deepEqual([events(payment.id), await read(payment.id)], [["reorged", "finalized"], "finalized"]);
+    assert.deepEqual([await events(payment.id, 2), await read(payment.id)], [["reorged", "finalized"], "finalized"]);
   }));
 
 test("a payment is polled while the directory takes nothing", () =>
@@ -107,10 +112,13 @@ test("a payment is polled while the directory takes nothing", () =>
 
 test("a month that takes nothing holds up neither the next month nor the directory", () =>
   withSeller(async ({ mock, worker, verify, stored, read, pass }) => {
+    // A payment is followed for a week: it is of the last days of a month, whatever day it is today.
+    const toEnd = Math.max(0, Date.parse(`${monthOf(Date.now())}-28`) - Date.now());
+    await worker.advance(toEnd);
     const { id } = await verify();
     await until(() => stored(id) === "confirmed", "the shipment");
     const month = monthOf(timeOf(id));
-    await pass(Date.parse(`${month}-28`) + 5 * DAY - Date.now());
+    await pass(Date.parse(`${month}-28`) + 5 * DAY - Date.now() - toEnd);
     const mend = breakMonth(worker, month);
     // Its last revision is for the month that is broken.
     mock.finalized = 996;

@@ -88,8 +88,9 @@ fn billing_parameter(endpoint: Endpoint) -> Option<Value> {
         let about = "`next_invoice` is that of a change to this plan: of a larger one at this moment, else the next.";
         Some(json!({"name": "plan", "in": "query", "description": about, "schema": {"enum": names}}))
     } else if endpoint == Endpoint::BillingPage {
-        let about = "Whether the page to pay on was completed or left.";
-        Some(json!({"name": "checkout", "in": "query", "description": about, "schema": {"enum": ["done", "left"]}}))
+        // Any other value shows the page that says neither: who comes back is never refused.
+        let about = "Whether the page to pay on was completed (`done`) or left (`left`).";
+        Some(json!({"name": "checkout", "in": "query", "description": about, "schema": {}}))
     } else {
         None
     }
