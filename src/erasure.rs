@@ -33,7 +33,7 @@ const TENANTS_MAX: u64 = 10;
 const TURNS_MAX: usize = 20;
 /// Removed endpoints of one run, and how many at the same time: with the deadline of a call a run ends within a minute.
 const ENDPOINTS_MAX: u64 = 50;
-/// How long an erasure may take until operators are told, and of how many they are told at once.
+/// How long an erasure may take until operators get a message, and how many it names at once.
 const LATE_MS: u64 = 6 * 60 * 60_000;
 const LATE_MAX: u64 = 50;
 const AT_ONCE: usize = 5;

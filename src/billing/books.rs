@@ -236,7 +236,7 @@ pub(crate) async fn reconcile(app: &App, now: UnixMillis) -> Result<usize, Fault
             Err(fault) => event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&fault)]),
         }
     }
-    // What was compared is told also where this fails.
+    // What was compared is reported also where this fails.
     let failed = match of_nobody(app).await {
         Ok(lost) => {
             differences.extend(lost);

@@ -28,7 +28,7 @@ enum Surplus {
     Duplicate,
     /// Operators are asked whether it is given back.
     Asked,
-    /// It was used, and operators are told.
+    /// It was used, and operators get a message.
     Used,
 }
 

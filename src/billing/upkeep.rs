@@ -1,4 +1,4 @@
-//! What Stripe is told of a tenant without a request for it: that its subscription ends with the tenant or with its period,
+//! What is reported to Stripe of a tenant without a request for it: that its subscription ends with the tenant or with its period,
 //! where the tenant is cancelled or being deleted, and which address and name its invoices have.
 
 use super::{Author, Found};
@@ -56,13 +56,13 @@ pub(super) async fn end_what_ends(
     Ok(is_changed)
 }
 
-/// The hash of what Stripe is told of a customer: the address itself is kept in one place alone.
+/// The hash of what is reported to Stripe of a customer: the address itself is kept in one place alone.
 fn told(customer: &str, standing: &StandingRow) -> String {
     let text = format!("{customer}\n{}\n{}", standing.email, standing.company_name.as_deref().unwrap_or_default());
     hex::encode(Sha256::digest(text))
 }
 
-/// Tells Stripe the tenant's address and name where they are others than it was told last. What the customer has changed in
+/// Reports the tenant's address and name to Stripe where they are others than the last that were. What the customer has changed in
 /// the portal stays until the tenant's own changes.
 pub(super) async fn tell_customer(
     app: &App,
@@ -89,7 +89,7 @@ pub(super) async fn tell_customer(
         let key = format!("{}:told.{customer}:{}", author.tenant(), row.read_ticket);
         match stripe.write(&update_customer(customer, email, name), &key).await {
             Ok(_) => {}
-            // An address that Stripe does not take is not told again.
+            // An address that Stripe does not take is not reported again.
             Err(failure @ StripeFailure::Refused(400 | 402 | 422, _)) => {
                 event(TelemetryKind::BillingFailed, &[TelemetryField::Cause(&failure.into())]);
             }

@@ -273,7 +273,7 @@ pub(crate) async fn read_standing(db: &D1Database, tenant: TenantId) -> Result<S
     rows.into_iter().next().ok_or_else(super::no_tenant)
 }
 
-/// Notes the hash of what Stripe was told of a tenant's customer.
+/// Notes the hash of what was reported to Stripe of a tenant's customer.
 pub(crate) async fn note_told(db: &D1Database, (tenant, customer): (TenantId, &str), told: &str) -> Result<(), Fault> {
     let bind = [BoundValue::Text(told), BoundValue::Text(&tenant.to_string()), BoundValue::Text(customer)];
     result_of(statement(db, sql::CUSTOMER_TOLD, &bind)?).await.map(|_| ())

@@ -152,8 +152,8 @@ pub(super) async fn patch_tenant(app: &App, incoming: &IncomingRequest) -> Resul
 }
 
 /// The statements that a change of a tenant has about its plan, and the mails to owners: a tier that is another is recorded and
-/// told of; and Stripe is read soon, which is told of names, ends the subscription of a tenant that is cancelled, and says
-/// what is paid at that moment. Operators are told of a subscription that goes on beside a tier by hand.
+/// reported; and Stripe is read soon, which gets names, ends the subscription of a tenant that is cancelled, and says
+/// what is paid at that moment. Operators get a message about a subscription that goes on beside a tier by hand.
 async fn billing_statements(
     app: &App,
     incoming: &IncomingRequest,

@@ -70,7 +70,7 @@ pub fn billing(query: &str) -> String {
     let (title, text) = match checkout.as_deref() {
         Some("done") => (
             "The checkout is complete",
-            "<p>Thank you. Your plan holds in a moment, as soon as Stripe has told us of it, and owners get a mail then. If it \
+            "<p>Thank you. Your plan holds in a moment, as soon as Stripe has reported it, and owners get a mail then. If it \
              begins with a trial, nothing was charged yet: your card is charged when the trial ends, unless you cancel \
              before.<p>Stripe sends receipts.",
         ),

@@ -40,7 +40,7 @@ impl MetricAccuracy {
         match self {
             Self::Exact => "Exact: each is counted once, within minutes, also over crashes.",
             Self::Operational => "Operational: up to ten seconds of an isolate are lost where the platform ends it.",
-            Self::AtScrape => "Read at the scrape, at most a minute old.",
+            Self::AtScrape => "Read at the scrape; what is behind it may be some minutes old.",
         }
     }
 }

@@ -33,9 +33,9 @@ pub struct BillingRow {
     pub due_done: Option<String>,
     /// Until when a checkout may be paid.
     pub checkout_until: UnixMillis,
-    /// The hash of the address and name that Stripe was told last.
+    /// The hash of the address and name that were reported to Stripe last.
     pub customer_told: Option<String>,
-    /// The second subscription that was told of last.
+    /// The second subscription that was reported last.
     pub surplus_told: Option<String>,
 }
 

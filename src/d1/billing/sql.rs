@@ -71,9 +71,9 @@ statements! {
     /// Binds a tenant; returns what of it matters to its subscription.
     STANDING: StandingRow = "SELECT email, company_name, status, tier_by, EXISTS (SELECT 1 FROM deletions
         WHERE tenant_id = tenants.id AND due_ms IS NOT NULL) AS is_deleting FROM tenants WHERE id = ?";
-    /// Binds a hash, a tenant, and its customer: so much was Stripe told of it.
+    /// Binds a hash, a tenant, and its customer: so much of it was reported to Stripe.
     CUSTOMER_TOLD: () = "UPDATE billing SET customer_told = ? WHERE tenant_id = ? AND customer_id = ?";
-    /// Binds a second subscription and a tenant; returns a row if it was not told of last.
+    /// Binds a second subscription and a tenant; returns a row if it was not the last that was reported.
     SURPLUS_TOLD: Present = "UPDATE billing SET surplus_told = ?1 WHERE tenant_id = ?2 AND surplus_told IS NOT ?1
         RETURNING 1 AS present";
     /// Binds a tier and a tenant, if it has another. An operator's change follows, with a new version.
