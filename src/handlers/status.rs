@@ -6,6 +6,8 @@ use crate::d1::operation;
 use futures_util::future::join;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
+use worker::Delay;
 use x402_api::ApiReply;
 use x402_api::status::{ServiceStatus, chain_statuses, incident};
 use x402_chain::time::{DAY_MS, UnixMillis};
@@ -18,6 +20,8 @@ const INCIDENTS_MS: u64 = 90 * DAY_MS;
 
 /// How often it is made at most: requests that come meanwhile get the answer of before.
 const MAKE_MS: u64 = 5_000;
+/// How often the first requests of an isolate look whether one of them has made it.
+const LOOK_MS: u64 = 50;
 
 thread_local! {
     static STATUS: RefCell<Option<(Rc<str>, UnixMillis)>> = const { RefCell::new(None) };
@@ -31,8 +35,11 @@ thread_local! {
 /// `LEDGER_UNAVAILABLE`, `MISCONFIGURED`.
 pub(super) async fn read_status(app: &App, now: UnixMillis) -> Result<ApiReply, Fault> {
     let reply = |body: &str| ApiReply::stored(200, body.to_owned()).with("Cache-Control", "public, max-age=60");
-    let known = STATUS.with_borrow(Clone::clone);
     let is_begun = BEGUN.get().is_some_and(|at| now.since(at) < MAKE_MS);
+    let known = match STATUS.with_borrow(Clone::clone) {
+        None if is_begun => made_by_another().await,
+        known => known,
+    };
     match known {
         Some((body, at)) if is_begun || now.since(at) < FRESH_MS => return Ok(reply(&body)),
         None if is_begun => {
@@ -43,6 +50,19 @@ pub(super) async fn read_status(app: &App, now: UnixMillis) -> Result<ApiReply, 
     let body: Rc<str> = serde_json::to_string(&make_status(app, now).await?).map_err(Fault::internal)?.into();
     STATUS.with_borrow_mut(|kept| *kept = Some((Rc::clone(&body), now)));
     Ok(reply(&body))
+}
+
+/// The status that another request of this isolate is making; `None` where it takes too long. A request cannot wait for what
+/// another has asked, so it looks again and again.
+async fn made_by_another() -> Option<(Rc<str>, UnixMillis)> {
+    for _ in 0..MAKE_MS / LOOK_MS {
+        Delay::from(Duration::from_millis(LOOK_MS)).await;
+        let made = STATUS.with_borrow(Clone::clone);
+        if made.is_some() {
+            return made;
+        }
+    }
+    None
 }
 
 async fn make_status(app: &App, now: UnixMillis) -> Result<ServiceStatus, Fault> {

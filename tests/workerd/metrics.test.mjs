@@ -128,6 +128,9 @@ test("what ledgers have counted is exact over kills and lost answers", () =>
 
 test("the status is public, cached, and names no provider of the operator's own", () =>
   withState(settings(), async ({ worker }) => {
+    // The first that ask a new isolate wait for one of them.
+    const first = await Promise.all(Array.from({ length: 20 }, () => worker.call("GET", "/v1/status")));
+    assert.deepEqual([...new Set(first.map(({ status }) => status))], [200]);
     const { verify } = await seller(worker);
     for (let times = 0; times < 3; times++) await verify();
     const read = async () => {
