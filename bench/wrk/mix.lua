@@ -74,7 +74,8 @@ function init(args)
     interval = thread_count * 1e6 / rate
     -- wrk asks for the delay only where this is defined.
     delay = function()
-      due = due + interval
+      -- The threads begin one after the other.
+      due = due and due + interval or now() + interval * (number - 1) / thread_count
       is_waited = true
       return math.max(0, math.ceil((due - now()) / 1000))
     end

@@ -26,6 +26,15 @@ function refuse(problem) {
   process.exit(2);
 }
 
+/** What is sent to a deployment needs its key for test networks, and nothing of it goes over a line that others read. */
+function checkDeployment(url, isSoak) {
+  if (isSoak) refuse("a soak looks at the Worker's process: it takes no --url");
+  if (!process.env.X402_TEST_KEY?.startsWith("x402_test_")) refuse("--url wants X402_TEST_KEY, a key for test networks (x402_test_…)");
+  const { protocol, hostname } = URL.canParse(url) ? new URL(url) : refuse("--url is no URL");
+  const isHere = protocol === "http:" && ["127.0.0.1", "localhost"].includes(hostname);
+  if (protocol !== "https:" && !isHere) refuse("--url is https, or http on this machine");
+}
+
 function optionsOf() {
   const string = /** @type {const} */ ("string");
   const names = ["seconds", "connections", "rate", "minutes"];
@@ -41,13 +50,15 @@ function optionsOf() {
     return Number.isInteger(value) && value >= least ? value : refuse(`--${name} is no number from ${least} on`);
   };
   const isSoak = Boolean(values.soak);
+  const url = /** @type {string | undefined} */ (values.url);
+  if (url !== undefined) checkDeployment(url, isSoak);
   return {
     seconds: whole("seconds", 60),
     connections: whole("connections", 64),
     rate: whole("rate", isSoak ? SOAK_RATE : 0, 0),
     minutes: whole("minutes", 10),
     build: /** @type {string | undefined} */ (values.build),
-    url: /** @type {string | undefined} */ (values.url),
+    url,
     isSoak,
   };
 }
@@ -64,16 +75,12 @@ async function target({ url, build, isSoak }) {
   const { deployment, startLocal } = await import("./world.mjs");
   if (!url) {
     if (!build) await (await import("../../scripts/lib/build.mjs")).build();
-    return { ...(await startLocal({ build, inspect: isSoak })), isHere: true };
+    return startLocal({ build, inspect: isSoak });
   }
   const key = process.env.X402_TEST_KEY ?? "";
-  if (isSoak) refuse("a soak looks at the Worker's process: it takes no --url");
-  if (!key.startsWith("x402_test_")) refuse("--url wants X402_TEST_KEY, a key for test networks (x402_test_…)");
-  const { protocol, hostname } = URL.canParse(url) ? new URL(url) : refuse("--url is no URL");
-  if (protocol !== "https:" && !["127.0.0.1", "localhost"].includes(hostname)) refuse("--url is https, or http on this machine");
   const { status } = await fetch(new URL("/v1/whoami", url), { headers: { authorization: `Bearer ${key}` } });
   if (status !== 200) throw new Error(`${url} answers the key with ${status}`);
-  return { world: deployment(url, key), url, worker: undefined, isHere: false, stop: async () => {} };
+  return { world: deployment(url, key), url, worker: undefined, stop: async () => {} };
 }
 
 /** Ramp-up and measured run; answers what is wrong. */
