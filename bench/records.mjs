@@ -4,10 +4,11 @@
 // a collection of garbage), and how far workerd's memory grew above an idle one's (which holds SQLite's caches, Miniflare's
 // own Workers and what V8 has not collected yet); fails where a count differs, or where the isolate held too much.
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setUp, underNewNode } from "../scripts/lib/tools.mjs";
+import { memory, workerdPid } from "./workerd.mjs";
 
 /** What a ledger ships in one batch at most: rows, and bytes. */
 const ROWS = 100;
@@ -20,28 +21,6 @@ const SAMPLE_MS = 500;
 
 await setUp();
 if (!(await underNewNode(import.meta.url))) await main();
-
-/** A workerd's memory in MiB: now, and its peak since the last reset. */
-function memory(pid) {
-  const status = readFileSync(`/proc/${pid}/status`, "utf8");
-  const of = (name) => Number(status.match(new RegExp(`^${name}:\\s+(\\d+) kB`, "m"))?.[1] ?? 0) / 1024;
-  return { now: of("VmRSS"), peak: of("VmHWM") };
-}
-
-/** The process that serves the Worker: the child of this one with the most memory. */
-function workerd() {
-  const children = readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((pid) => {
-      try {
-        const stat = readFileSync(`/proc/${pid}/stat`, "utf8");
-        return stat.includes("(workerd") && stat.split(") ")[1].split(" ")[1] === String(process.pid);
-      } catch {
-        return false;
-      }
-    });
-  return children.sort((one, other) => memory(other).now - memory(one).now)[0];
-}
 
 function bytesBelow(folder) {
   const files = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile());
@@ -65,7 +44,7 @@ async function main() {
   if (!folder) await build();
   const mock = await startMock();
   const worker = await startWorker({ vars: { RPC_BASE: mock.url }, inspect: true, ...(folder ? { build: folder } : {}) });
-  const pid = workerd();
+  const pid = workerdPid();
   try {
     const to = `0x${randomBytes(20).toString("hex")}`;
     const { id: tenant, live: key } = await worker.tenant({
