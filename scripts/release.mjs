@@ -1,9 +1,10 @@
 // npm run release -- X.Y.Z: moves what CHANGELOG.md has under Unreleased below that version, sets the version where it
-// stands, commits `release: X.Y.Z` and tags it `vX.Y.Z`. It pushes nothing.
+// stands, records the classes of objects in ops/releases.json, commits `release: X.Y.Z` and tags it `vX.Y.Z`. It pushes nothing.
 import { execFileSync } from "node:child_process";
 import { existsSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { RECORD, recorded } from "./lib/releases.mjs";
 
 /** A release's version: three numbers without leading zeros. Nothing is released under a pre-release's version. */
 const VERSION = /^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)$/;
@@ -89,6 +90,7 @@ export function release(root, version, date) {
     ...npmFiles(root, version),
     [openapi]: replaceOne(openapi, reference, new RegExp(`("version": ")${from.replaceAll(".", "\\.")}(?=")`, "g"), version),
     "CHANGELOG.md": changelog(root, version, date),
+    [RECORD]: recorded(root, version),
   };
   try {
     for (const [path, text] of Object.entries(files)) writeFileSync(join(root, path), text);

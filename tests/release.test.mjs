@@ -21,6 +21,9 @@ const FILES = {
   "package-lock.json": `${JSON.stringify({ name: "shop", version: "0.1.0", packages: { "": { version: "0.1.0" }, "node_modules/hex": { version: "0.1.0" } } }, null, 2)}\n`,
   "docs/reference/openapi.json": '{\n  "info": {\n    "version": "0.1.0"\n  }\n}\n',
   "CHANGELOG.md": "# Changelog\n\n## [Unreleased]\n\n### Added\n- A shop.\n",
+  "ops/releases.json": "[]\n",
+  "wrangler.toml":
+    '[[durable_objects.bindings]]\nname = "TILLS"\nclass_name = "Till"\n\n[[migrations]]\ntag = "v1"\nnew_sqlite_classes = ["Till"]\n',
 };
 
 /** Nothing of the user's own configuration of git counts. */
@@ -132,6 +135,38 @@ test("a changelog with nothing unreleased, and a version that stands nowhere, ar
   }
 });
 
+test("a release records the classes of objects, and one whose class comes and is used at once is refused", () =>
+  inRepository(({ root, read, head }) => {
+    release(root, "0.2.0", TODAY);
+    const first = { version: "0.2.0", migrations: [{ tag: "v1", added: ["Till"], removed: [] }], bound: ["Till"] };
+    assert.deepEqual(JSON.parse(read("ops/releases.json")), [first]);
+    const write = (toml) => {
+      writeFileSync(join(root, "wrangler.toml"), toml);
+      writeFileSync(join(root, "CHANGELOG.md"), FILES["CHANGELOG.md"]);
+      git(root, "commit", "--quiet", "--all", "--message", "objects: change");
+    };
+    const empty = `${FILES["wrangler.toml"]}\n[[migrations]]\ntag = "v2"\nnew_sqlite_classes = ["Safe"]\n`;
+    const used = `${empty}\n[[env.live.durable_objects.bindings]]\nname = "SAFES"\nclass_name = "Safe"\n`;
+    write(used);
+    const before = head();
+    assert.throws(() => release(root, "0.3.0", TODAY), /Safe is bound, and release 0\.2\.0 did not ship it/);
+    assert.deepEqual([head(), git(root, "status", "--porcelain")], [before, ""]);
+    write(empty);
+    release(root, "0.3.0", TODAY);
+    write(used);
+    release(root, "0.4.0", TODAY);
+    const recorded = JSON.parse(read("ops/releases.json"));
+    assert.deepEqual(
+      recorded.map(({ version, migrations, bound }) => [version, migrations.length, bound]),
+      [
+        ["0.2.0", 1, ["Till"]],
+        ["0.3.0", 2, ["Till"]],
+        ["0.4.0", 2, ["Till", "Safe"]],
+      ],
+    );
+    assert.deepEqual(recorded[0], first);
+  }));
+
 test("a release that a hook refuses leaves the tree as it was", () =>
   inRepository(({ root, head }) => {
     const before = head();
@@ -148,7 +183,7 @@ test("this repository's own files can be released, by the command", () => {
     ["ls-files", "Cargo.toml", "crates/*/Cargo.toml", "Cargo.lock", "package*.json", "docs/reference/openapi.json"],
     { cwd: REPOSITORY, encoding: "utf8" },
   );
-  const paths = [...list.trim().split("\n"), "scripts/release.mjs"];
+  const paths = [...list.trim().split("\n"), "scripts/release.mjs", "scripts/lib/releases.mjs", "ops/releases.json", "wrangler.toml"];
   const files = Object.fromEntries(paths.map((path) => [path, readFileSync(join(REPOSITORY, path), "utf8")]));
   return inRepository(
     ({ root }) => {
@@ -160,11 +195,12 @@ test("this repository's own files can be released, by the command", () => {
         "Cargo.lock",
         "Cargo.toml",
         "docs/reference/openapi.json",
+        "ops/releases.json",
         "package-lock.json",
         "package.json",
       ]);
       // Each line that changes is a version.
-      const lines = git(root, "diff", "--unified=0", "HEAD~1", "--", ":!CHANGELOG.md")
+      const lines = git(root, "diff", "--unified=0", "HEAD~1", "--", ":!CHANGELOG.md", ":!ops")
         .split("\n")
         .filter((line) => /^\+[^+]/.test(line));
       assert.deepEqual(

@@ -1,9 +1,7 @@
 // What a deployment should have, and may lack: its Worker starts without.
-import { join } from "node:path";
-import { ROOT, environment, run, say, wrangler } from "./tools.mjs";
-
-/** How long Cloudflare may take to list the secrets. */
-const LIMIT_MS = 20_000;
+import { secretsOf } from "./deployed.mjs";
+import { say } from "./tools.mjs";
+import { configuration } from "./wrangler.mjs";
 
 /**
  * The warnings about an environment.
@@ -23,7 +21,7 @@ function mails({ vars, has, known }) {
 }
 
 /** The settings of Stripe: both or none, and in production those of the mode in which somebody pays. What a secret holds, nobody
- * is told: the Worker itself holds it against STRIPE_MODE. */
+ * reads here: the Worker itself holds it against STRIPE_MODE. */
 function billing({ vars, has, known, name }) {
   const [key, webhook, wanted] = ["STRIPE_SECRET_KEY", "STRIPE_WEBHOOK_SECRET", String(vars.STRIPE_MODE ?? "")];
   const found = [];
@@ -43,33 +41,13 @@ function billing({ vars, has, known, name }) {
   return found;
 }
 
-/** The names of an environment's secrets at Cloudflare; `undefined` where wrangler cannot list them. */
-async function secretsOf(name) {
-  const [program, script] = wrangler();
-  let printed = "";
-  const stdout = (chunk) => {
-    printed += chunk;
-  };
-  const timer = AbortSignal.timeout(LIMIT_MS);
-  const late = new Promise((_, reject) => timer.addEventListener("abort", () => reject(timer.reason)));
-  try {
-    const listed = run(program, [script, "secret", "list", "--env", name], { env: environment(), quiet: true, stdout });
-    await Promise.race([listed, late]);
-    return JSON.parse(printed).map((secret) => secret.name);
-  } catch {
-    return undefined;
-  }
-}
-
 /**
  * Prints the warnings about an environment of wrangler.toml.
  * @param {string} name
  * @param {{ asks?: boolean }} [options] `asks`: Cloudflare is asked which secrets there are
  */
 export async function warn(name, { asks = true } = {}) {
-  // Needs a newer node than the scripts.
-  const { unstable_readConfig: read } = await import("wrangler");
-  const { vars } = read({ config: join(ROOT, "wrangler.toml"), env: name }, { hideWarnings: true });
-  const secrets = asks ? await secretsOf(name) : undefined;
+  const { vars } = await configuration(name);
+  const secrets = asks ? (await secretsOf(name)).known : undefined;
   for (const warning of warnings(vars, secrets, name)) say(`warning: ${name}: ${warning}`);
 }
