@@ -268,7 +268,8 @@ impl VerificationStepInput<'_> {
         }
         if outcome.is_record {
             // The next alarm puts it into a group with others: `finality::watch_new`.
-            self.store.put_record(&id, &reply.body, (outcome.track_finality, counted))?;
+            let units = claims::units_text(&outcome.claims);
+            self.store.put_record((&id, &reply.body), (outcome.track_finality, counted), units)?;
         } else {
             self.restore_record(&id)?;
         }
