@@ -203,7 +203,10 @@ pub(crate) async fn call_ledger(
     envelope: &LedgerEnvelope,
     region: Option<&str>,
 ) -> Result<LedgerResponse, Fault> {
-    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase | LedgerMessage::Restore(_));
+    let flushes = matches!(
+        envelope.message,
+        LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase | LedgerMessage::Restore(_)
+    );
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     call_ledger_within(app, envelope, region, limit_ms).await
 }

@@ -2,7 +2,8 @@
 //! with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES, WEBHOOKS, CLAIMED_LOGS];
+pub const MIGRATIONS: &[&str] =
+    &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES, WEBHOOKS, CLAIMED_LOGS];
 
 /// Number 0 takes an empty storage, and those of the builds that kept no number. One row holds what changes with every
 /// request, a claim is one row, a record is one row: rows written are the bill.

@@ -4,8 +4,8 @@
 
 use super::rows::{
     ClaimText, CountedRow, EntryCount, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize,
-    RecordIdRow, RecordRow, RecordSize, SettlementIdRow, SettlementRow, StoredSettlement, WaitingEndpoint, WaitingWebhook, WatchGroup,
-    WatchedRow,
+    RecordIdRow, RecordRow, RecordSize, SettlementIdRow, SettlementRow, StoredSettlement, WaitingEndpoint,
+    WaitingWebhook, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;

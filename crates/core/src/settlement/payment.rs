@@ -21,8 +21,8 @@ pub use outcome::{
     PaymentAnswer, PaymentOutcome, PaymentRefusal, PaymentSuccess, ReservedSettlement, SettlementFinding, delivered,
 };
 pub use record::{
-    BoundPayment, LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant, SuccessLease,
-    TakeResult, UNDELIVERED_MS, UNREPORTED_MS,
+    BoundPayment, LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant,
+    SuccessLease, TakeResult, UNDELIVERED_MS, UNREPORTED_MS,
 };
 pub use request::{
     PaymentAction, PaymentFinding, PaymentRequest, PaymentTerms, authorization_id, transaction_authorization_id,

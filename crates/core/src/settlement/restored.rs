@@ -128,7 +128,10 @@ mod tests {
         assert!(!serde_json::to_string(&shipped).expect("JSON").contains("seller"));
         let found = read(settlement("completed", Some("0x1")), Some(&shipped));
         assert_eq!(found.record.progress, SettlementProgress { lease: None, handed_key: None, ..progress });
-        assert_eq!(found.payment.map(|row| (row.authorization, row.proof)), Some((payment.authorization, payment.proof)));
+        assert_eq!(
+            found.payment.map(|row| (row.authorization, row.proof)),
+            Some((payment.authorization, payment.proof))
+        );
         assert_eq!(found.claim.map(|claim| (claim.unit, claim.at)), Some((ClaimUnit::Log(4), AT)));
     }
 
@@ -141,7 +144,8 @@ mod tests {
         let found = read(settlement("pending", None), None);
         assert_eq!((found.payment, found.claim, found.due), (None, None, None));
         let signature = "5".repeat(87);
-        let body = settlement("completed", Some(&signature)).replace("eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp");
+        let body =
+            settlement("completed", Some(&signature)).replace("eip155:8453", "solana:5eykt4UsFv8P8NJdTREpY1vzqKqZKvdp");
         if let Some(payment) = read(body, None).payment {
             assert!(payment.authorization.ends_with(&signature) && payment.settlement.is_some());
         }

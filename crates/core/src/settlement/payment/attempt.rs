@@ -1,7 +1,8 @@
 //! A new attempt to settle a payment.
 
 use super::{
-    BoundPayment, PaymentContext, PaymentRequest, PaymentTerms, SettlementProgress, SettlementRecord, TakeResult, claimant_of,
+    BoundPayment, PaymentContext, PaymentRequest, PaymentTerms, SettlementProgress, SettlementRecord, TakeResult,
+    claimant_of,
 };
 use crate::error::Fault;
 use crate::settlement::status::{Settlement, SettlementStatus};
