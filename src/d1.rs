@@ -12,6 +12,7 @@ pub(crate) mod oidc;
 pub(crate) mod operation;
 pub(crate) mod people;
 pub(crate) mod proofs;
+pub(crate) mod rebuild;
 mod recipients;
 mod records;
 mod rollups;
@@ -170,6 +171,15 @@ pub(crate) async fn load_tenant(
     tenant: TenantId,
     environment: Environment,
 ) -> Result<Option<Tenant>, Fault> {
+    Ok(load_first(db, tenant, environment).await?.map(|(tenant, _)| tenant))
+}
+
+/// The same for a ledger that may be empty, with whether the directory knows that it has counted something.
+pub(crate) async fn load_first(
+    db: &D1Database,
+    tenant: TenantId,
+    environment: Environment,
+) -> Result<Option<(Tenant, bool)>, Fault> {
     let (id, name) = (tenant.to_string(), environment.name());
     let of_tenant = [BoundValue::Text(&id)];
     let in_environment = [BoundValue::Text(&id), BoundValue::Text(name)];
@@ -181,11 +191,12 @@ pub(crate) async fn load_tenant(
             statement(db, sql::RECIPIENTS_IN_FORCE, &in_environment)?,
             statement(db, sql::DEFAULTS_OF, &of_tenant)?,
             statement(db, sql::ENDPOINTS_OF_TENANT, &in_environment)?,
+            statement(db, rebuild::sql::LEDGER_USED, &in_environment)?,
         ],
     )
     .await?;
-    let [tenants, keys, recipients, defaults, endpoints] = results.as_slice() else {
-        return Err(Fault::internal("a batch of five statements gave another number of results"));
+    let [tenants, keys, recipients, defaults, endpoints, used] = results.as_slice() else {
+        return Err(Fault::internal("a batch of six statements gave another number of results"));
     };
     let Some(row) = rows_of(sql::TENANT_GET, tenants)?.into_iter().next() else { return Ok(None) };
     let keys = rows_of(sql::KEYS_IN_FORCE, keys)?;
@@ -193,7 +204,8 @@ pub(crate) async fn load_tenant(
     let recipients = rows_of(sql::RECIPIENTS_IN_FORCE, recipients)?;
     let recipients = recipients.into_iter().map(|row| recipient_of(row, environment, &defaults)).collect();
     let webhooks = rows_of(sql::ENDPOINTS_OF_TENANT, endpoints)?;
-    Ok(Some(row.tenant(environment, keys, recipients, webhooks)))
+    let has_counted = !rows_of(rebuild::sql::LEDGER_USED, used)?.is_empty();
+    Ok(Some((row.tenant(environment, keys, recipients, webhooks), has_counted)))
 }
 
 async fn tenant_row(db: &D1Database, tenant: TenantId) -> Result<Option<TenantRow>, Fault> {

@@ -21,6 +21,7 @@ mod members;
 mod metrics;
 mod oidc;
 mod operators;
+mod rebuild;
 mod recipients;
 mod records;
 mod session;
@@ -104,6 +105,7 @@ pub(crate) async fn dispatch(
         Endpoint::Mailbox => admin::read_mailbox(app).await?,
         Endpoint::OperatorSearch => operators::search(app, &incoming).await?,
         Endpoint::OperatorAlerts => operators::list_alerts(app).await?,
+        Endpoint::TenantRebuild => rebuild::rebuild_tenant(app, &incoming).await?,
         Endpoint::MailResend => operators::resend_mail(app, context, &incoming).await?,
         Endpoint::MarkRemove => operators::remove_mark(app, &incoming).await?,
         Endpoint::PersonSessionsEnd => operators::end_sessions(app, &incoming).await?,

@@ -114,6 +114,12 @@ pub mod d1 {
         pub mod sql;
     }
 
+    /// Those of what rebuilds a tenant.
+    pub mod rebuild {
+        pub mod rows;
+        pub mod sql;
+    }
+
     /// Those of people, sessions and mails.
     pub mod people {
         pub mod rows;

@@ -82,6 +82,7 @@ kinds! {
     CronDone Info "cron" "A timed job is done.";
     CronFailed Error "cron failed" "A timed job failed.";
     AlarmNotSet Error "an alarm could not be set" "An object's storage did not take its next alarm.";
+    LedgerLost Error "a ledger is empty, and the directory knows what it has counted" "It refuses all requests until it is rebuilt.";
     LedgerAlarmFailed Error "an alarm's work failed" "A ledger's alarm did not finish its work; it comes back.";
     PaymentNotPolled Error "a payment's finality could not be polled" "It is polled again in a minute.";
     SettlementNotPolled Error "a due settlement could not be checked" "The settlement is checked again later.";

@@ -8,6 +8,7 @@ use crate::d1::alerts::{self, CheckChanges, NewNotice};
 use crate::d1::endpoints::rows::LostSecrets;
 use crate::d1::operation;
 use crate::d1::operation::rows::SignerBalanceRow;
+use crate::d1::rebuild::rows::LostLedgerRow;
 use crate::rpc::{registry, signer_balance, trace};
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use crate::{d1, isolate};
@@ -33,6 +34,8 @@ const COPIED_MS: u64 = 10 * 60_000;
 const HOUR_MS: u64 = 60 * 60_000;
 /// Tenants with an unknown price that are named.
 const PRICES_MAX: u64 = 50;
+/// The same of ledgers that are lost.
+const LOST_MAX: u64 = 50;
 
 /// Runs all checks and stores what has changed; returns how many alerts did.
 ///
@@ -44,6 +47,7 @@ pub(crate) async fn check(app: &App, now: UnixMillis) -> Result<usize, Fault> {
     let kept = alerts::operator_alerts(&db).await?;
     let mut checks = vec![error_rate(&db, now).await, sanctions(now), lost_secrets(&db).await];
     checks.extend(unknown_prices(&db, &kept).await);
+    checks.extend(lost_ledgers(&db, &kept).await);
     let outcomes = d1::read_checks(&db).await?;
     let on = NETWORKS.iter().filter(|network| !network.local && registry::is_chain_on(network, Some(&outcomes)));
     let of_chains: Vec<(Vec<Check>, Vec<HeldBalance>)> =
@@ -112,6 +116,22 @@ async fn unknown_prices(db: &D1Database, kept: &[KeptAlert]) -> Vec<Check> {
         }
         Err(_) => {
             let open = kept.iter().filter(|open| open.kind == OperatorAlert::UnknownPrice);
+            open.map(|open| check(open.subject.clone(), Finding::Unknown)).collect()
+        }
+    }
+}
+
+/// Ledgers that serve nobody until they are rebuilt. Where that cannot be read, alerts that have begun last.
+async fn lost_ledgers(db: &D1Database, kept: &[KeptAlert]) -> Vec<Check> {
+    let check = |subject, finding| Check { kind: OperatorAlert::LedgerLost, subject, finding };
+    match d1::rebuild::lost_ledgers(db, LOST_MAX).await {
+        Ok(rows) => {
+            let subject = |row: LostLedgerRow| format!("{}:{}", row.tenant, row.environment.name());
+            let wrong = || Finding::Wrong("it is empty, and refuses all requests until it is rebuilt".to_owned());
+            rows.into_iter().map(|row| check(subject(row), wrong())).collect()
+        }
+        Err(_) => {
+            let open = kept.iter().filter(|open| open.kind == OperatorAlert::LedgerLost);
             open.map(|open| check(open.subject.clone(), Finding::Unknown)).collect()
         }
     }

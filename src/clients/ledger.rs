@@ -108,6 +108,8 @@ impl LedgerResponse {
             | LedgerReply::NoRecord
             | LedgerReply::NoTenant
             | LedgerReply::Erasing
+            | LedgerReply::Restoring
+            | LedgerReply::Copied
             | LedgerReply::Done) => Err(Fault::internal(format!("the ledger replied {other:?} and no answer"))),
         }
     }
@@ -201,7 +203,10 @@ pub(crate) async fn call_ledger(
     envelope: &LedgerEnvelope,
     region: Option<&str>,
 ) -> Result<LedgerResponse, Fault> {
-    let flushes = matches!(envelope.message, LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase);
+    let flushes = matches!(
+        envelope.message,
+        LedgerMessage::List { .. } | LedgerMessage::Flush | LedgerMessage::Erase | LedgerMessage::Restore(_)
+    );
     let limit_ms = if flushes { FLUSH_DEADLINE_MS } else { DEADLINE_MS };
     call_ledger_within(app, envelope, region, limit_ms).await
 }

@@ -112,6 +112,15 @@ impl RecordsClient {
         }
     }
 
+    /// Has a month copy all its totals to the directory.
+    ///
+    /// # Errors
+    /// `LEDGER_UNAVAILABLE`; the same may be sent again.
+    pub(crate) async fn copy_totals(&self, month: Period) -> Result<(), Fault> {
+        let reply = self.call(month, RecordsMessage::CopyTotals).await?;
+        if matches!(reply, RecordsReply::Taken) { Ok(()) } else { Err(unexpected_reply(&reply)) }
+    }
+
     /// Deletes a month.
     ///
     /// # Errors

@@ -85,7 +85,16 @@ pub(crate) struct SettlementCopy {
     pub(crate) settlement: Settlement,
     /// The record as JSON text.
     pub(crate) body: String,
+    /// Its progress as JSON text, for a ledger that is rebuilt.
+    pub(crate) course: String,
     pub(crate) revision: i64,
+}
+
+impl SettlementCopy {
+    /// The bytes of its texts.
+    pub(crate) fn bytes(&self) -> usize {
+        self.body.len().saturating_add(self.course.len())
+    }
 }
 
 /// What a ledger ships to the directory in one batch.
@@ -156,9 +165,10 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
     let (tenant, environment) = (shipment.tenant.to_string(), shipment.environment.name());
     let (tenant, environment) = (BoundValue::Text(&tenant), BoundValue::Text(environment));
     let (mut statements, mut bytes) = (Vec::new(), 0_usize);
-    for SettlementCopy { settlement, body, revision } in &shipment.settlements {
+    for copy in &shipment.settlements {
+        let SettlementCopy { settlement, body, course, revision } = copy;
         let id = settlement.id.to_string();
-        bytes = bytes.saturating_add(body.len());
+        bytes = bytes.saturating_add(copy.bytes());
         let bind = [
             BoundValue::Text(&id),
             tenant,
@@ -168,6 +178,7 @@ pub(crate) async fn write_shipment(db: &D1Database, shipment: Shipment) -> Resul
             BoundValue::Text(settlement.status.name()),
             BoundValue::Text(body),
             BoundValue::Number(u64::try_from(*revision).map_err(Fault::internal)?),
+            BoundValue::Text(course),
         ];
         statements.push(statement(db, sql::SETTLEMENT_PUT, &bind)?);
     }

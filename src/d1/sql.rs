@@ -362,11 +362,11 @@ statements! {
     /// second.
     ROLLUPS_OF_DAY: RollupRow = "SELECT start_ms, chain, outcome, count, amount, revision FROM rollups
         WHERE tenant_id = ? AND environment = ? AND span = 'hour' AND start_ms >= ? AND start_ms < ?";
-    /// Binds id, tenant, environment, time, network, status, body, revision. An older revision changes nothing.
+    /// Binds id, tenant, environment, time, network, status, body, revision, progress. An older revision changes nothing.
     SETTLEMENT_PUT: () =
-        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision)
-        VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
-        revision = excluded.revision WHERE excluded.revision > settlements.revision";
+        "INSERT INTO settlements (id, tenant_id, environment, created_ms, network, status, body, revision, course)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET status = excluded.status, body = excluded.body,
+        revision = excluded.revision, course = excluded.course WHERE excluded.revision > settlements.revision";
     /// Binds tenant, environment, two ids and a limit; returns settlements before the first, from the second on, the newest
     /// first.
     SETTLEMENTS_BEFORE: ListedRecord = "SELECT id, body FROM settlements

@@ -44,7 +44,7 @@ impl FoundRecords {
     /// The same with records of the directory, where the months do not hold them.
     fn with(mut self, older: Vec<(VerificationId, Box<RawValue>)>) -> Self {
         for (id, record) in older {
-            self.records.entry(id).or_insert(RecordCopy { id, revision: 0, record });
+            self.records.entry(id).or_insert(RecordCopy { id, revision: 0, record, units: None });
         }
         if let Some(floor) = self.floor {
             self.records.retain(|id, _| *id >= floor);

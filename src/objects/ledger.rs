@@ -12,6 +12,7 @@ mod hear;
 pub mod migrations;
 mod payment;
 mod purge;
+mod rebuild;
 mod remembered_refusal;
 mod reply;
 #[allow(unreachable_pub, reason = "public natively, for tests")]
@@ -144,6 +145,8 @@ pub struct TenantLedger {
     purge: RefCell<purge::PurgeWalks>,
     /// Whether streams were woken since one of them has read.
     streams_woken: Cell<bool>,
+    /// Until when this ledger, which must be rebuilt, refuses requests without asking the directory.
+    lost_until: Cell<Option<UnixMillis>>,
 }
 
 impl DurableObject for TenantLedger {
@@ -167,6 +170,7 @@ impl DurableObject for TenantLedger {
             depth: Cell::new(0),
             purge,
             streams_woken,
+            lost_until: Cell::new(None),
         }
     }
 
@@ -273,7 +277,9 @@ impl TenantLedger {
                 let wanted = if envelope.access.is_some() { ship::Flushed::Records } else { ship::Flushed::Usage };
                 self.flush(now, wanted).await
             }
-            LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version).await,
+            LedgerMessage::Reload { version } => self.reload_tenant(envelope, *version, now).await,
+            LedgerMessage::Restore(message) => self.restore(message, envelope, now).await,
+            LedgerMessage::Copy { after } => self.copy(*after),
             LedgerMessage::Erase => self.erase_texts().await,
             LedgerMessage::Ping => Ok(LedgerOutput::done()),
             #[cfg(x402_bench)]
@@ -308,22 +314,24 @@ impl TenantLedger {
     }
 
     /// An empty ledger loads the directory's copy before its first step, while no other request enters. Returns whether
-    /// the ledger has a tenant.
+    /// the ledger has a tenant. One that must be rebuilt loads nothing.
     async fn load_tenant(&self, tenant: TenantId, environment: Environment, now: UnixMillis) -> Result<bool, Fault> {
         if self.memory.borrow().is_some() {
             return Ok(true);
         }
+        self.check_not_lost(now)?;
         let env = self.env.clone();
         let loading = async move {
             let loaded = match db(&env) {
-                Ok(db) => d1::load_tenant(&db, tenant, environment).await,
+                Ok(db) => d1::load_first(&db, tenant, environment).await,
                 Err(fault) => Err(fault),
             };
             Ok(loaded)
         };
         let loaded = self.state.block_concurrency_while(loading).await.map_err(tenant_unavailable)?;
         match loaded.map_err(tenant_unavailable_because)? {
-            Some(tenant) => self.take_tenant_copy(tenant, now).map(|_| true),
+            Some((_, true)) => Err(self.refuse_lost((tenant, environment), now).await),
+            Some((tenant, false)) => self.take_tenant_copy(tenant, now).map(|_| true),
             None => Ok(false),
         }
     }
@@ -351,17 +359,29 @@ impl TenantLedger {
         Ok(false)
     }
 
-    async fn reload_tenant(&self, envelope: &LedgerEnvelope, version: u64) -> Result<LedgerOutput, Fault> {
+    async fn reload_tenant(
+        &self,
+        envelope: &LedgerEnvelope,
+        version: u64,
+        now: UnixMillis,
+    ) -> Result<LedgerOutput, Fault> {
+        let is_empty = self.memory.borrow().is_none();
         let is_loaded = |tenant: &Tenant| tenant.version >= version && tenant.webhooks.is_some();
         if self.memory.borrow().as_ref().is_some_and(|memory| is_loaded(&memory.tenant)) {
             return Ok(LedgerOutput::done());
         }
-        let loaded = d1::load_tenant(&db(&self.env)?, envelope.tenant, envelope.environment).await;
-        let tenant = loaded
+        let of = (envelope.tenant, envelope.environment);
+        let loaded = d1::load_first(&db(&self.env)?, of.0, of.1).await;
+        let (tenant, has_counted) = loaded
             .map_err(tenant_unavailable_because)?
             .ok_or_else(|| tenant_unavailable("the tenant is not in the directory"))?;
         if tenant.version < version {
             return Err(tenant_unavailable("the directory holds an older version of the tenant"));
+        }
+        if is_empty && has_counted {
+            // It serves nobody, and holds no older copy: what it loads when it is rebuilt is the newest one.
+            let _ = self.refuse_lost(of, now).await;
+            return Ok(LedgerOutput::done());
         }
         self.take_newer_copy(tenant, app::now()).await?;
         Ok(LedgerOutput::done())

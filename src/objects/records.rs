@@ -96,6 +96,7 @@ impl Records {
             RecordsMessage::ReadEvent { id } => self.read_event(*id).map(RecordsReply::Event),
             RecordsMessage::PageEvents(query) => self.page_events(query).map(RecordsReply::Events),
             RecordsMessage::Days(span) => self.read_days(*span),
+            RecordsMessage::CopyTotals => self.copy_all_totals().await,
             RecordsMessage::Erase => self.erase().await,
         }
     }

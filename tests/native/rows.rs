@@ -12,6 +12,7 @@ use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::operation::sql as operation;
 use x402_edge::d1::people::sql as people;
+use x402_edge::d1::rebuild::sql as rebuild;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::courier::sql as courier;
 use x402_edge::objects::ledger::sql as ledger;
@@ -118,9 +119,9 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::CLAIMS_AFTER, ledger::LOG_CLAIMS_AFTER], &claim, &["text"], &[]);
     let exists = [ledger::PAYER_GET, ledger::PAYER_HAS_PAID, ledger::PARKED_GET, ledger::WEBHOOKS_ANY];
     all.row(&exists, &[int(1)], &[], &[]);
-    all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1)], &[], &[]);
+    all.row(&[ledger::RECORD_GET, ledger::WATCHED_GET], &[text("{}"), int(1), text("3")], &["units"], &[]);
     all.row(&[ledger::RECORD_SIZES], &[ver.clone(), int(9)], &[], &[("bytes", int(-1))]);
-    all.row(&[ledger::RECORDS_BETWEEN], &[ver.clone(), int(1), text("{}")], &[], &[]);
+    all.row(&[ledger::RECORDS_BETWEEN], &[ver.clone(), int(1), text("{}"), text("3")], &["units"], &[]);
     let idempotency = [text("hash"), int(200), text("{}"), int(5), int(6)];
     let bad = [("status", int(70_000)), ("created_ms", int(-1))];
     all.row(&[ledger::IDEMPOTENCY_GET], &idempotency, &["answer_until_ms"], &bad);
@@ -132,6 +133,8 @@ fn a_ledgers_rows_are_read_or_refused() {
     all.row(&[ledger::IDEMPOTENCY_AT], &[text("verify"), text("key")], &[], &[]);
     all.row(&[ledger::IDENTIFIER_GET], &[text("eip155:1/0xA/0xP/0x1")], &[], &[]);
     all.row(&[ledger::SETTLEMENT_GET], &[text(SETTLEMENT), text("{}"), int(2)], &[], &bad);
+    let stored = [stl.clone(), text(SETTLEMENT), text("{}"), int(2)];
+    all.row(&[ledger::SETTLEMENTS_AFTER], &stored, &[], core::slice::from_ref(&no_id));
     all.row(&[ledger::SETTLEMENTS_DUE], core::slice::from_ref(&stl), &[], &[no_id]);
     let listed = [
         ledger::SETTLEMENTS_BEFORE,
@@ -664,6 +667,19 @@ fn rows_of_operation_are_read_or_refused() {
     let bad = [("held", text("-1")), ("spent", text("1.5")), ("day_ms", int(-1)), ("at_ms", int(-1))];
     all.row(&[operation::SIGNER_BALANCES], &row, &[], &bad);
     all.assert_all(&[operation::ALL]);
+}
+
+#[test]
+fn rows_of_a_rebuild_are_read_or_refused() {
+    let mut all = Checked::default();
+    all.row(&[rebuild::LEDGER_USED], &[int(1)], &[], &[]);
+    let lost = [text(TENANT), text("live")];
+    all.row(&[rebuild::LOST_LEDGERS], &lost, &[], &[("tenant_id", text("ten_1")), ("environment", text("?"))]);
+    let kept = [text("stl_01KB0000000000000000000000"), text("{}"), text("{}"), int(1)];
+    all.row(&[rebuild::SETTLEMENTS_KEPT], &kept, &["course"], &[("id", text("stl_1"))]);
+    let bad = [("period", text("2026")), ("verifications", int(-1)), ("requests", int(-1))];
+    all.row(&[rebuild::USAGE_OF], &[text("2026-11"), int(1), int(2)], &[], &bad);
+    all.assert_all(&[rebuild::ALL]);
 }
 
 #[test]

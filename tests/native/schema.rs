@@ -8,6 +8,7 @@ use x402_edge::d1::endpoints::sql as endpoints;
 use x402_edge::d1::oidc::sql as oidc;
 use x402_edge::d1::operation::sql as operation;
 use x402_edge::d1::people::sql as people;
+use x402_edge::d1::rebuild::sql as rebuild;
 use x402_edge::d1::sql as directory;
 use x402_edge::objects::courier::migrations::MIGRATIONS as COURIER;
 use x402_edge::objects::courier::sql as courier;
@@ -417,6 +418,8 @@ fn statements_of_the_directory_prepare_and_find_their_rows() {
     check(&directory_db(), billing::ALL, &[]);
     // Incidents of 90 days, and a row a signer and day: both few.
     check(&directory_db(), operation::ALL, &[]);
+    // Ledgers that are lost: none as a rule.
+    check(&directory_db(), rebuild::ALL, &["LOST_LEDGERS"]);
     // What is wrong at present, an hour of a month that is purged each night, and of what an index has found: the oldest alert of
     // each tenant and kind, messages that are due, keys that end.
     let found = ["ALERTS_WAITING", "NOTICES_TO_POST", "KEYS_EXPIRING"];

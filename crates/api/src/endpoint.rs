@@ -197,6 +197,8 @@ pub enum Endpoint {
     OperatorSearch,
     /// What operators are alerted to that is open.
     OperatorAlerts,
+    /// Rebuilds rows of a tenant from its ledgers, or its ledgers from the directory.
+    TenantRebuild,
     /// Sends a mail again.
     MailResend,
     /// Lets an address that was marked get mails again.

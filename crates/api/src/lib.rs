@@ -41,6 +41,7 @@ pub mod operators;
 pub mod place;
 pub mod pricing;
 pub mod problem;
+pub mod rebuild;
 pub mod recipients;
 pub mod records;
 pub mod refusal;

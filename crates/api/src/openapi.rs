@@ -9,8 +9,8 @@ use super::endpoint::{ENDPOINTS, Endpoint, RouteRow};
 use super::refusal::ExpectedBody;
 use super::{
     accepts, admin, analytics, audit, billing, chains, deletion, deliveries, events, facilitator, health, identities,
-    keys, members, oidc, operators, pricing, problem, recipients, records, session, status, tenant, verify, version,
-    webhook_endpoints, whoami,
+    keys, members, oidc, operators, pricing, problem, rebuild, recipients, records, session, status, tenant, verify,
+    version, webhook_endpoints, whoami,
 };
 use parameters::parameters;
 use schemars::generate::SchemaSettings;
@@ -148,6 +148,7 @@ fn shapes(endpoint: Endpoint, make: &mut SchemaGenerator) -> (Option<Value>, u16
         Endpoint::Mailbox => (None, 200, of::<records::ListPage<session::MailView>>(make)),
         Endpoint::OperatorSearch => (None, 200, of::<records::ListPage<operators::FoundView>>(make)),
         Endpoint::OperatorAlerts => (None, 200, of::<records::ListPage<operators::OperatorAlertView>>(make)),
+        Endpoint::TenantRebuild => (Some(of::<rebuild::RebuildBody>(make)), 200, of::<rebuild::RebuildView>(make)),
         Endpoint::MailResend => (None, 202, of::<operators::MailQueued>(make)),
         Endpoint::MarkRemove => (None, 200, of::<operators::MarkRemoved>(make)),
         Endpoint::PersonSessionsEnd => (None, 200, of::<operators::PersonSessionsEnded>(make)),

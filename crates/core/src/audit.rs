@@ -48,6 +48,7 @@ actions! {
     DeletionAsked "deletion.asked" TenantUpdated "An owner asked to delete the tenant.";
     DeletionConfirmed "deletion.confirmed" TenantUpdated "An owner confirmed that; the detail is when it is due. All keys were revoked.";
     DeletionUndone "deletion.undone" TenantUpdated "An owner undid the deletion.";
+    TenantRebuilt "tenant.rebuilt" TenantUpdated "An operator rebuilt what was lost of the tenant, the detail: `directory` or a ledger's environment.";
     DeletionDone "deletion.done" TenantUpdated "The tenant's personal data were erased.";
     KeyCreated "key.created" KeyCreated "A key was made; the detail is its environment.";
     KeyRotated "key.rotated" KeyRotated "A key was replaced; the detail is the new key.";
@@ -103,6 +104,7 @@ impl AuditAction {
             | Self::EndpointDisabled
             | Self::SubscriptionUpdated
             | Self::SubscriptionSurplus
+            | Self::TenantRebuilt
             | Self::TierUpdated => false,
             Self::TenantCreated
             | Self::TenantUpdated
@@ -165,6 +167,7 @@ impl AuditAction {
             | Self::EndpointDisabled
             | Self::SubscriptionUpdated
             | Self::SubscriptionSurplus
+            | Self::TenantRebuilt
             | Self::TierUpdated
             | Self::SessionsEnded
             | Self::MailResent

@@ -22,6 +22,8 @@ pub struct StoredRecord {
     pub revision: i64,
     /// The answer as it was sent, JSON.
     pub body: String,
+    /// The logs that it has claimed ([`crate::verification::claims::units_text`]).
+    pub units: Option<String>,
 }
 
 /// An entry of the outbox: what is to be shipped. It is stored as a kind and a body, which every later build reads.

@@ -35,4 +35,7 @@ pub struct RecordCopy {
     pub revision: i64,
     /// The answer as it was sent, JSON.
     pub record: Box<RawValue>,
+    /// The logs that it has claimed ([`crate::verification::claims::units_text`]), for a ledger that is rebuilt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub units: Option<String>,
 }

@@ -10,6 +10,7 @@ pub mod penalty;
 pub mod plan;
 pub mod quote;
 pub mod refusal;
+pub mod restored;
 pub mod round_robin;
 pub mod spending;
 pub mod status;

@@ -24,7 +24,7 @@ use x402_core::verification::answer::VerificationAnswer;
 use x402_core::verification::finality;
 
 /// The name of the stored id of the newest record that was looked at for a group.
-const WATCHED: &str = "watched";
+pub(super) const WATCHED: &str = "watched";
 /// The most records looked at for groups in one turn.
 const TURN_ROWS_MAX: i64 = 500;
 /// The most payments in a group.

@@ -2,7 +2,8 @@
 //! with it has run: a change is one more migration.
 
 /// All of them; their numbers are their places.
-pub const MIGRATIONS: &[&str] = &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES, WEBHOOKS];
+pub const MIGRATIONS: &[&str] =
+    &[TABLES, DELIVERY, PARKED_ENTRIES, RECORD_FLAGS, HASHED_REFERENCES, WEBHOOKS, CLAIMED_LOGS];
 
 /// Number 0 takes an empty storage, and those of the builds that kept no number. One row holds what changes with every
 /// request, a claim is one row, a record is one row: rows written are the bill.
@@ -86,6 +87,12 @@ pub const RECORD_FLAGS: &str = "
 pub const HASHED_REFERENCES: &str = "
     ALTER TABLE claims ADD COLUMN hashed INTEGER;
     ALTER TABLE log_claims ADD COLUMN hashed INTEGER;
+";
+
+/// The logs that a record has claimed, for its copy: from that a ledger is rebuilt. Null: the whole, or nothing, or a build that
+/// kept none.
+pub const CLAIMED_LOGS: &str = "
+    ALTER TABLE records ADD COLUMN units TEXT;
 ";
 
 /// Events that a Courier has not taken, in their order. The release before leaves them where they are.

@@ -15,7 +15,6 @@ use x402_chain::network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
-use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment;
 use x402_core::settlement::payment::{
     PaymentAction, PaymentAnswer, PaymentContext, PaymentDecision, PaymentFinding, PaymentOutcome, PaymentRecords,
@@ -220,7 +219,7 @@ impl PaymentWrites {
 
     fn write_all(&self, store: &LedgerStore, asked: &PaymentRequest, now: UnixMillis) -> Result<(), Fault> {
         if let Some(closed) = self.closed {
-            store.put_outbox(&OutboxEntry::Period(closed))?;
+            store.close_period(closed)?;
         }
         store.put_quota_events(&self.quota, now)?;
         if let Some(decision) = &self.decision {

@@ -59,13 +59,15 @@ pub struct RecordRow {
     pub body: String,
     /// How often it was changed: the directory takes the greater.
     pub revision: i64,
+    /// The logs that it has claimed.
+    pub units: Option<String>,
 }
 
 impl FromRow for RecordRow {
-    const COLUMNS: &'static [&'static str] = &["body", "revision"];
+    const COLUMNS: &'static [&'static str] = &["body", "revision", "units"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { body: row.get()?, revision: row.get()? })
+        Ok(Self { body: row.get()?, revision: row.get()?, units: row.get()? })
     }
 }
 
@@ -86,10 +88,10 @@ impl FromRow for RecordSize {
 }
 
 impl FromRow for StoredRecord {
-    const COLUMNS: &'static [&'static str] = &["id", "revision", "body"];
+    const COLUMNS: &'static [&'static str] = &["id", "revision", "body", "units"];
 
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
-        Ok(Self { id: row.get()?, revision: row.get()?, body: row.get()? })
+        Ok(Self { id: row.get()?, revision: row.get()?, body: row.get()?, units: row.get()? })
     }
 }
 
@@ -254,6 +256,26 @@ impl FromRow for SettlementRow {
     fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
         let body: String = row.get()?;
         Ok(Self { record: settlement_record(&body, row)?, revision: row.get()? })
+    }
+}
+
+/// A settlement as it is stored.
+pub struct StoredSettlement {
+    /// `stl_…`.
+    pub id: SettlementId,
+    /// What its seller reads, as JSON.
+    pub body: String,
+    /// Its progress, as JSON.
+    pub course: String,
+    /// Counts its changes.
+    pub revision: i64,
+}
+
+impl FromRow for StoredSettlement {
+    const COLUMNS: &'static [&'static str] = &["id", "body", "course", "revision"];
+
+    fn from_row(row: &mut RowReader) -> Result<Self, Fault> {
+        Ok(Self { id: row.parse(SettlementId::parse)?, body: row.get()?, course: row.get()?, revision: row.get()? })
     }
 }
 

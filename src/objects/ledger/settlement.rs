@@ -24,7 +24,7 @@ use x402_core::settlement::SettlementReport;
 use x402_core::settlement::payment::{SUCCESS_REPEATS_MS, TakeResult, delivered};
 use x402_core::settlement::status::{SettlementFilter, SettlementStatus};
 use x402_core::tenancy::admission::PresentedKey;
-use x402_core::tenancy::budget::EndedAttempt;
+use x402_core::tenancy::budget::{DayCosts, EndedAttempt};
 
 /// The most settlements checked in one alarm; each may be a call to a settler.
 const POLLED_MAX: i64 = 50;
@@ -57,6 +57,7 @@ impl TenantLedger {
             let mut admission = memory.admission.clone();
             let failed = kept.settlement.status == SettlementStatus::Failed;
             let ended = EndedAttempt { reserve: applied.ended, spent: report.spent, failed };
+            kept.progress.costs = DayCosts::with(kept.progress.costs, ended, now);
             admission.spending.end_attempt(kept.settlement.registered_network()?.key, ended, now);
             store.atomically(|| {
                 store.put_settlement(&kept, now)?;

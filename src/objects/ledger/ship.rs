@@ -365,7 +365,7 @@ impl TenantLedger {
                 let quota = admission.note_quota(&memory.admission, &memory.tenant, None);
                 store.atomically(|| {
                     store.put_quota_events(&quota, now)?;
-                    store.put_outbox(&OutboxEntry::Period(closed))?;
+                    store.close_period(closed)?;
                     store.put_admission(&admission)
                 })?;
                 memory.note_written(admission, now);

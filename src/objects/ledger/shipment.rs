@@ -62,7 +62,8 @@ impl Batch {
 
     fn add_record(&mut self, record: StoredRecord) -> Result<VerificationId, Fault> {
         let id = VerificationId::parse(&record.id).ok_or_else(|| Fault::internal("a record has no id"))?;
-        let copy = RecordCopy { id, revision: record.revision, record: fit(record.body)? };
+        let StoredRecord { revision, body, units, .. } = record;
+        let copy = RecordCopy { id, revision, record: fit(body)?, units };
         // A record of the outbox was counted when it was new.
         if self.entry.is_none() {
             let share = RecordShare::read(id, copy.record.get())?;
@@ -260,14 +261,15 @@ impl EntryLoad<'_> {
         };
         let is_gone = kept.is_none() && !self.settlements.contains(&id);
         let copy = match kept {
-            Some((SettlementRecord { settlement, .. }, revision)) => {
+            Some((SettlementRecord { settlement, progress }, revision)) => {
                 let body = serde_json::to_string(&settlement).map_err(Fault::internal)?;
-                Some(SettlementCopy { settlement, body, revision })
+                let course = serde_json::to_string(&progress.shipped()).map_err(Fault::internal)?;
+                Some(SettlementCopy { settlement, body, course, revision })
             }
             None => None,
         };
         let bytes = event.as_ref().map_or(0, |event| event.body.get().len());
-        let bytes = copy.as_ref().map_or(bytes, |copy| bytes.saturating_add(copy.body.len()));
+        let bytes = copy.as_ref().map_or(bytes, |copy| bytes.saturating_add(copy.bytes()));
         if bytes > 0 && !self.load.accept(bytes) {
             return Ok(TakenSettlement::NoRoom);
         }

@@ -4,8 +4,8 @@
 
 use super::rows::{
     ClaimText, CountedRow, EntryCount, IdempotencyPlace, IdentifierRow, ListedSettlement, OutboxRow, OutboxSize,
-    RecordIdRow, RecordRow, RecordSize, SettlementIdRow, SettlementRow, WaitingEndpoint, WaitingWebhook, WatchGroup,
-    WatchedRow,
+    RecordIdRow, RecordRow, RecordSize, SettlementIdRow, SettlementRow, StoredSettlement, WaitingEndpoint,
+    WaitingWebhook, WatchGroup, WatchedRow,
 };
 use crate::storage::{FirstTime, Present, statements};
 use x402_core::outbox::StoredRecord;
@@ -68,13 +68,13 @@ statements! {
     /// Binds a limit: deletes what waits for Couriers.
     WEBHOOKS_ERASE: () =
         "DELETE FROM webhooks_waiting WHERE seq IN (SELECT seq FROM webhooks_waiting ORDER BY seq LIMIT ?)";
-    /// Binds an id; returns the body and its revision.
-    RECORD_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ?";
-    /// Binds an id; returns the body and its revision, where the record is polled for finality.
-    WATCHED_GET: RecordRow = "SELECT body, revision FROM records WHERE id = ? AND watched = 1";
+    /// Binds an id; returns the body, its revision, and the logs that it has claimed.
+    RECORD_GET: RecordRow = "SELECT body, revision, units FROM records WHERE id = ?";
+    /// Binds an id; the same, where the record is polled for finality.
+    WATCHED_GET: RecordRow = "SELECT body, revision, units FROM records WHERE id = ? AND watched = 1";
     /// Binds id, body, whether it is polled for finality (1 or null), what it counts against the quota (0 or 1) where
-    /// the admission is not stored with it, else null.
-    RECORD_PUT: () = "INSERT INTO records (id, revision, body, watched, counted) VALUES (?, 0, ?, ?, ?)";
+    /// the admission is not stored with it, else null, and the logs that it has claimed, or null.
+    RECORD_PUT: () = "INSERT INTO records (id, revision, body, watched, counted, units) VALUES (?, 0, ?, ?, ?, ?)";
     /// Binds an id; returns id and count of the records after it that hold what they have counted.
     RECORDS_COUNTED: CountedRow =
         "SELECT id, counted FROM records WHERE id > ? AND counted IS NOT NULL ORDER BY id";
@@ -89,8 +89,9 @@ statements! {
     /// Binds the last id shipped and a limit; returns id and bytes.
     RECORD_SIZES: RecordSize =
         "SELECT id, length(CAST(body AS BLOB)) AS bytes FROM records WHERE id > ? ORDER BY id LIMIT ?";
-    /// Binds the last id shipped and the newest to ship; returns id, revision, body.
-    RECORDS_BETWEEN: StoredRecord = "SELECT id, revision, body FROM records WHERE id > ? AND id <= ? ORDER BY id";
+    /// Binds the last id shipped and the newest to ship; returns id, revision, body, and the logs that it has claimed.
+    RECORDS_BETWEEN: StoredRecord =
+        "SELECT id, revision, body, units FROM records WHERE id > ? AND id <= ? ORDER BY id";
     /// Binds an id; returns the newest one after it.
     RECORD_NEWEST: RecordIdRow = "SELECT id FROM records WHERE id > ? ORDER BY id DESC LIMIT 1";
     /// Binds two ids and a number; returns the id that so many follow the first one, up to the second.
@@ -178,6 +179,23 @@ statements! {
         WHERE id = (SELECT settlement_id FROM payments WHERE authorization = ?5) AND id < ?1
         AND (?6 IS NULL OR tx = ?6) AND (?2 IS NULL OR network = ?2) AND (?3 IS NULL OR handed = ?3)
         AND (?3 IS NOT 0 OR status <> 'failed') ORDER BY id DESC LIMIT ?4";
+    /// Binds an id and a limit; returns the settlements that follow, the oldest first: id, body, course, revision.
+    SETTLEMENTS_AFTER: StoredSettlement =
+        "SELECT id, body, course, revision FROM settlements WHERE id > ? ORDER BY id LIMIT ?";
+    /// Binds network, transaction, recipient, id, reference, time: a claim that is taken over. One that is there stays.
+    CLAIM_RESTORE: () = "INSERT INTO claims (network, tx, recipient, id, reference, claimed_ms)
+        VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    /// Binds network, transaction, recipient, ordinal, id, reference, time; the same of a log.
+    LOG_CLAIM_RESTORE: () = "INSERT INTO log_claims (network, tx, recipient, ordinal, id, reference, claimed_ms)
+        VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING";
+    /// Binds id, revision, body, and the logs that it has claimed: a record that is polled on.
+    RECORD_RESTORE: () = "INSERT INTO records (id, revision, body, watched, units) VALUES (?, ?, ?, 1, ?)
+        ON CONFLICT DO NOTHING";
+    /// Binds id, body, course, status, network, payer, transaction, whether it is handed over, when it is due, revision: a
+    /// settlement that is taken over. One that is there stays.
+    SETTLEMENT_RESTORE: () = "INSERT INTO settlements
+        (id, body, course, status, network, payer, tx, handed, due_ms, revision) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        ON CONFLICT DO NOTHING";
     /// Binds a payer; returns 1 if one of their settlements is completed.
     PAYER_HAS_PAID: Present = "SELECT 1 AS present FROM settlements WHERE payer = ? AND status = 'completed' LIMIT 1";
     /// Binds when it is due, and its ids.

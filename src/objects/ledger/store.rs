@@ -1,6 +1,7 @@
 //! Typed access to the ledger's SQLite.
 
 mod outbox;
+mod restore;
 mod webhooks;
 
 pub(super) use super::rows::IdempotencyPlace;
@@ -185,7 +186,7 @@ impl LedgerStore {
 
     pub(super) fn record(&self, id: &str) -> Result<Option<StoredRecord>, Fault> {
         let row = self.first(sql::RECORD_GET, vec![id.into()])?;
-        Ok(row.map(|row| StoredRecord { id: id.to_owned(), body: row.body, revision: row.revision }))
+        Ok(row.map(|row| StoredRecord { id: id.to_owned(), body: row.body, revision: row.revision, units: row.units }))
     }
 
     /// Reads a record that is polled for finality.
@@ -193,15 +194,16 @@ impl LedgerStore {
         Ok(self.first(sql::WATCHED_GET, vec![id.into()])?.map(|row| row.body))
     }
 
-    /// Stores a new record. `counted`: what it counts against the quota, where the admission is not stored with it.
+    /// Stores a new record with the logs that it has claimed. `counted`: what it counts against the quota, where the admission
+    /// is not stored with it.
     pub(super) fn put_record(
         &self,
-        id: &str,
-        body: &str,
+        (id, body): (&str, &str),
         (is_watched, counted): (bool, Option<u64>),
+        units: Option<String>,
     ) -> Result<(), Fault> {
         let counted = counted.map_or(Value::Null, |used| Value::Integer(i64::from(used > 0)));
-        self.run(sql::RECORD_PUT, vec![id.into(), body.into(), watched_value(is_watched), counted])
+        self.run(sql::RECORD_PUT, vec![id.into(), body.into(), watched_value(is_watched), counted, units.into()])
     }
 
     pub(super) fn update_record(&self, id: &str, body: &str, is_watched: bool) -> Result<(), Fault> {

@@ -18,7 +18,6 @@ use x402_chain::retry::Retry;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
-use x402_core::outbox::OutboxEntry;
 use x402_core::settlement::payment::{SettlementRecord, authorization_id, transaction_authorization_id};
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
 use x402_core::verification::answer::{VerificationAnswer, VerificationStatus};
@@ -82,7 +81,7 @@ impl TenantLedger {
             let mut admission = memory.admission.clone();
             let step = store.atomically(|| {
                 if let Some(closed) = admission.enter_period(now) {
-                    store.put_outbox(&OutboxEntry::Period(closed))?;
+                    store.close_period(closed)?;
                 }
                 VerificationStepInput { store: &store, memory, payers: &payers, request, envelope, tried, now }
                     .run(&mut admission)
@@ -268,7 +267,8 @@ impl VerificationStepInput<'_> {
         }
         if outcome.is_record {
             // The next alarm puts it into a group with others: `finality::watch_new`.
-            self.store.put_record(&id, &reply.body, (outcome.track_finality, counted))?;
+            let units = claims::units_text(&outcome.claims);
+            self.store.put_record((&id, &reply.body), (outcome.track_finality, counted), units)?;
         } else {
             self.restore_record(&id)?;
         }

@@ -9,9 +9,10 @@ use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use worker::ScheduledTime;
-use x402_chain::time::UnixMillis;
+use x402_chain::time::{DAY_MS, UnixMillis};
 use x402_core::alarm::alarm_for;
 use x402_core::error::Fault;
+use x402_core::messages::records::RecordsReply;
 use x402_core::records::archived_from;
 use x402_core::records::rollup::{RollupKey, Totals, daily, day_of};
 
@@ -89,6 +90,24 @@ impl Records {
         let is_changed = !store.changed_totals(1)?.is_empty();
         let copy = is_changed.then(|| app::now().plus(COPY_AFTER_MS));
         Ok(copy.or_else(|| (!month.is_late).then_some(due)))
+    }
+
+    /// Copies all totals to the directory, a day at a time. What it has of the same revision, or a newer one, stays.
+    pub(super) async fn copy_all_totals(&self) -> Result<RecordsReply, Fault> {
+        if !self.open_stored()? {
+            return Ok(RecordsReply::Taken);
+        }
+        let (store, db) = (self.store(), db(&self.env)?);
+        let Some(month) = store.state::<RecordsOwner>(OWNER)? else { return Ok(RecordsReply::Taken) };
+        let mut day = month.month.start();
+        while day < month.month.end() {
+            let hours = store.totals_of_day(day)?;
+            if !hours.is_empty() {
+                d1::write_rollups(&db, &month.owner, &hours, &daily(&hours)?).await?;
+            }
+            day = day.plus(DAY_MS);
+        }
+        Ok(RecordsReply::Taken)
     }
 
     /// Copies changed totals to the directory, with the totals of their days. What changes meanwhile is copied by the

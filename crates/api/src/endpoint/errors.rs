@@ -81,6 +81,7 @@ fn own(endpoint: Endpoint) -> Vec<E> {
         Endpoint::Settlement
         | Endpoint::Verification
         | Endpoint::TenantRead
+        | Endpoint::TenantRebuild
         | Endpoint::KeyList
         | Endpoint::KeyRevoke
         | Endpoint::RecipientList

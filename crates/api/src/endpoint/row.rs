@@ -58,6 +58,11 @@ pub(super) const fn billing(of: Endpoint, method: Method, path: &'static str, su
     route(of, method, path, Access::Managed(Role::Owner), ["Billing", summary])
 }
 
+/// A route of the operators.
+pub(super) const fn operators(of: Endpoint, method: Method, path: &'static str, summary: &'static str) -> RouteRow {
+    route(of, method, path, Access::Admin, ["Operators", summary])
+}
+
 /// A route about webhook endpoints.
 pub(super) const fn webhook(
     of: Endpoint,

@@ -4,7 +4,7 @@ use super::paths::{
     ACCEPTS_PATHS, DELIVERIES, DELIVERY, HEALTH_PATHS, REDELIVERY, SETTLE_PATHS, SUPPORTED_PATHS, VERIFY_PATHS,
     VERSION_PATHS, WEBHOOK, WEBHOOK_REDELIVER, WEBHOOK_ROTATE, WEBHOOK_TEST, WEBHOOKS,
 };
-use super::row::{billing, facilitator_route, public_route, route, webhook, with_alias, with_body_max};
+use super::row::{billing, facilitator_route, operators, public_route, route, webhook, with_alias, with_body_max};
 use super::{Endpoint, Method, RouteRow};
 use crate::github::CALLBACK_PATH;
 use crate::oidc;
@@ -124,121 +124,51 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     route(Endpoint::ErrorDocs, Method::Get, "/docs/errors", Access::Public, ["Service", "What error codes mean"]),
     route(Endpoint::TierDocs, Method::Get, "/docs/tiers", Access::Public, ["Service", "What tiers include"]),
     with_alias(
-        route(
-            Endpoint::TenantCreate,
-            Method::Post,
-            "/v1/admin/tenants",
-            Access::Admin,
-            ["Operators", "Make a tenant with its first keys"],
-        ),
+        operators(Endpoint::TenantCreate, Method::Post, "/v1/admin/tenants", "Make a tenant with its first keys"),
         "/api/v1/x402/admin/create-tenant",
     ),
-    route(
-        Endpoint::TenantList,
-        Method::Get,
-        "/v1/admin/tenants",
-        Access::Admin,
-        ["Operators", "List tenants, the newest first"],
-    ),
-    route(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", Access::Admin, ["Operators", "Read a tenant"]),
-    route(
-        Endpoint::TenantPatch,
-        Method::Patch,
-        "/v1/admin/tenants/{id}",
-        Access::Admin,
-        ["Operators", "Change a tenant"],
-    ),
-    route(
-        Endpoint::KeyList,
-        Method::Get,
-        "/v1/admin/tenants/{id}/api-keys",
-        Access::Admin,
-        ["Operators", "List a tenant's keys"],
-    ),
-    route(
-        Endpoint::KeyCreate,
-        Method::Post,
-        "/v1/admin/tenants/{id}/api-keys",
-        Access::Admin,
-        ["Operators", "Make a key; it is shown once"],
-    ),
-    route(
-        Endpoint::KeyRevoke,
-        Method::Delete,
-        "/v1/admin/tenants/{id}/api-keys/{key_id}",
-        Access::Admin,
-        ["Operators", "Revoke a key"],
-    ),
-    route(
-        Endpoint::RecipientList,
-        Method::Get,
-        "/v1/admin/tenants/{id}/recipients",
-        Access::Admin,
-        ["Operators", "List a tenant's recipients"],
-    ),
-    route(
-        Endpoint::RecipientCreate,
-        Method::Post,
-        "/v1/admin/tenants/{id}/recipients",
-        Access::Admin,
-        ["Operators", "Register a recipient"],
-    ),
-    route(
+    operators(Endpoint::TenantList, Method::Get, "/v1/admin/tenants", "List tenants, the newest first"),
+    operators(Endpoint::TenantRead, Method::Get, "/v1/admin/tenants/{id}", "Read a tenant"),
+    operators(Endpoint::TenantPatch, Method::Patch, "/v1/admin/tenants/{id}", "Change a tenant"),
+    operators(Endpoint::KeyList, Method::Get, "/v1/admin/tenants/{id}/api-keys", "List a tenant's keys"),
+    operators(Endpoint::KeyCreate, Method::Post, "/v1/admin/tenants/{id}/api-keys", "Make a key; it is shown once"),
+    operators(Endpoint::KeyRevoke, Method::Delete, "/v1/admin/tenants/{id}/api-keys/{key_id}", "Revoke a key"),
+    operators(Endpoint::RecipientList, Method::Get, "/v1/admin/tenants/{id}/recipients", "List a tenant's recipients"),
+    operators(Endpoint::RecipientCreate, Method::Post, "/v1/admin/tenants/{id}/recipients", "Register a recipient"),
+    operators(
         Endpoint::RecipientRemove,
         Method::Delete,
         "/v1/admin/tenants/{id}/recipients/{address}",
-        Access::Admin,
-        ["Operators", "Remove a recipient"],
+        "Remove a recipient",
     ),
-    route(
-        Endpoint::ChainsCheck,
-        Method::Post,
-        "/v1/admin/chains/check",
-        Access::Admin,
-        ["Operators", "Compare the registry with the chains"],
-    ),
-    route(
-        Endpoint::Mailbox,
-        Method::Get,
-        "/v1/admin/mailbox",
-        Access::Admin,
-        ["Operators", "The newest mails, where none is sent"],
-    ),
-    route(
+    operators(Endpoint::ChainsCheck, Method::Post, "/v1/admin/chains/check", "Compare the registry with the chains"),
+    operators(Endpoint::Mailbox, Method::Get, "/v1/admin/mailbox", "The newest mails, where none is sent"),
+    operators(
         Endpoint::OperatorSearch,
         Method::Get,
         "/v1/admin/search",
-        Access::Admin,
-        ["Operators", "Find a mail address, a recipient or a payment"],
+        "Find a mail address, a recipient or a payment",
     ),
-    route(
-        Endpoint::MailResend,
-        Method::Post,
-        "/v1/admin/mails/{id}/resend",
-        Access::Admin,
-        ["Operators", "Send a mail again"],
-    ),
-    route(
+    operators(Endpoint::MailResend, Method::Post, "/v1/admin/mails/{id}/resend", "Send a mail again"),
+    operators(
         Endpoint::MarkRemove,
         Method::Delete,
         "/v1/admin/mail-marks/{address}",
-        Access::Admin,
-        ["Operators", "Let a marked address get mails again"],
+        "Let a marked address get mails again",
     ),
-    route(
+    operators(
         Endpoint::PersonSessionsEnd,
         Method::Delete,
         "/v1/admin/people/{id}/sessions",
-        Access::Admin,
-        ["Operators", "End all sessions of a person"],
+        "End all sessions of a person",
     ),
-    route(
-        Endpoint::OperatorAlerts,
-        Method::Get,
-        "/v1/admin/alerts",
-        Access::Admin,
-        ["Operators", "What is wrong, and since when"],
+    operators(
+        Endpoint::TenantRebuild,
+        Method::Post,
+        "/v1/admin/tenants/{id}/rebuild",
+        "Rebuild what was lost of a tenant",
     ),
+    operators(Endpoint::OperatorAlerts, Method::Get, "/v1/admin/alerts", "What is wrong, and since when"),
     route(Endpoint::EventList, Method::Get, "/v1/events", HEARS, ["Events", "List events, the newest first"]),
     route(Endpoint::EventRead, Method::Get, "/v1/events/{id}", HEARS, ["Events", "Read one event"]),
     with_alias(
@@ -400,13 +330,7 @@ pub(crate) const ENDPOINTS: &[RouteRow] = &[
     billing(Endpoint::BillingCancel, Method::Post, "/v1/billing/cancel", "End the subscription"),
     billing(Endpoint::BillingResume, Method::Post, "/v1/billing/resume", "Take an end or a smaller plan back"),
     billing(Endpoint::BillingInvoices, Method::Get, "/v1/billing/invoices", "List invoices, the newest first"),
-    route(
-        Endpoint::BillingCheck,
-        Method::Post,
-        "/v1/admin/billing/check",
-        Access::Admin,
-        ["Operators", "Compare tenants with Stripe"],
-    ),
+    operators(Endpoint::BillingCheck, Method::Post, "/v1/admin/billing/check", "Compare tenants with Stripe"),
     route(
         Endpoint::OwnRecipientList,
         Method::Get,

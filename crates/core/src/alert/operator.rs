@@ -48,6 +48,7 @@ operator_alerts! {
     SignerLow "signer_low" 0 "A signer can pay for few more transactions.";
     UnknownPrice "unknown_price" 0 "A tenant's subscription has a price that is not of the table of tiers: its tier is left as it is.";
     SecretsLost "secrets_lost" 0 "Secrets of webhook endpoints cannot be opened, since a pepper was taken away: their messages wait.";
+    LedgerLost "ledger_lost" 0 "A tenant's ledger has lost its storage: it refuses all requests until it is rebuilt.";
     SanctionsStale "sanctions_stale" 0 "The sanctions list is old, or could not be read.";
 }
 

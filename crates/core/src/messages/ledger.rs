@@ -1,5 +1,6 @@
 //! The messages to a tenant's ledger. [`LedgerReply`] says what its replies mean.
 
+pub mod rebuild;
 mod reply;
 
 use crate::settlement::SettlementReport;
@@ -11,6 +12,7 @@ use crate::tenancy::key::KeyHash;
 use crate::tenancy::payee::PayeeQuery;
 use crate::tenancy::tenant::Scope;
 use crate::verification::decision::VerificationRequest;
+use rebuild::RestoreMessage;
 pub use reply::{LedgerReply, RefusedCaller, ReplyHeader};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -167,6 +169,15 @@ pub enum LedgerMessage {
     /// Erase what the seller of a deleted tenant has written. [`LedgerReply::Done`], or [`LedgerReply::Erasing`]: send it
     /// again. A ledger of the build before refuses it.
     Erase,
+    /// Take back what the directory and the months know, where the ledger is empty. [`LedgerReply::Restoring`]. A ledger of the
+    /// build before refuses it.
+    Restore(Box<RestoreMessage>),
+    /// Say what is known of the tenant, and a page of settlements. [`LedgerReply::Copied`], or [`LedgerReply::NoTenant`]. A ledger
+    /// of the build before refuses it.
+    Copy {
+        /// The last settlement of the page before.
+        after: Option<SettlementId>,
+    },
     /// Do nothing: `/v1/health` measures the reply. [`LedgerReply::Done`].
     Ping,
     /// Write one row (the benchmark's build only). [`LedgerReply::Done`].
@@ -203,7 +214,7 @@ impl LedgerMessage {
     #[must_use]
     pub const fn needs_tenant(&self) -> bool {
         match self {
-            Self::Ping | Self::Erase | Self::Reload { .. } => false,
+            Self::Ping | Self::Erase | Self::Reload { .. } | Self::Restore(_) | Self::Copy { .. } => false,
             #[cfg(x402_bench)]
             Self::BenchRow { .. } => false,
             Self::Verify(_)
@@ -241,6 +252,8 @@ impl LedgerMessage {
             | Self::Reload { .. }
             | Self::Flush
             | Self::Erase
+            | Self::Restore(_)
+            | Self::Copy { .. }
             | Self::Ping => KeyScope::Only(Scope::Verify),
             #[cfg(x402_bench)]
             Self::BenchRow { .. } => KeyScope::Only(Scope::Verify),

@@ -55,6 +55,9 @@ pub enum RecordsMessage {
     /// Say what is counted of some days of the month. [`RecordsReply::Days`], or [`RecordsReply::Counting`];
     /// [`RecordsReply::Failed`] as above.
     Days(DaySpan),
+    /// Copy all totals to the directory once more, which may have lost them. [`RecordsReply::Taken`];
+    /// [`RecordsReply::Failed`] as above.
+    CopyTotals,
     /// Delete all that is stored. [`RecordsReply::Erased`], or [`RecordsReply::Archiving`].
     Erase,
 }
@@ -153,6 +156,7 @@ mod tests {
         let later = event.replace("payment.finalized", "of.later");
         for message in [
             r#""erase""#.to_owned(),
+            r#""copy_totals""#.to_owned(),
             format!(r#"{{"take":{{"records":[{record}],"events":[{event},{change},{later}]}}}}"#),
             format!(r#"{{"take":{{"records":[],"events":[],"settlements":[{settlement}]}}}}"#),
             r#"{"read":{"id":"ver_01KB0000000000000000000000"}}"#.to_owned(),

@@ -6,6 +6,7 @@ use super::series::MetricCounts;
 use crate::event::EventKind;
 use serde::{Deserialize, Serialize};
 use x402_chain::network::find_network;
+use x402_chain::time::UnixMillis;
 
 /// Counts that are sent, and those that are to be sent next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,12 @@ pub struct ShippedCounts {
 }
 
 impl ShippedCounts {
+    /// Counts of a ledger that is rebuilt: a Meter knows the numbers that it has used before, which are less than a time.
+    #[must_use]
+    pub fn beginning_at(now: UnixMillis) -> Self {
+        Self { sequence: now.0, ..Self::default() }
+    }
+
     /// Whether nothing was ever counted.
     #[must_use]
     pub fn is_new(&self) -> bool {

@@ -224,7 +224,8 @@ mod tests {
         ] {
             let text = format!("{{\"id\":\"{ver}\",\"status\":\"{status}\",\"b\":1,\"a\":\"1.50\"}}");
             let record = RawValue::from_string(text.clone()).expect("JSON");
-            let event = EventCopy::of_record(RecordCopy { id: ver, revision: 0, record }).expect("a record");
+            let event =
+                EventCopy::of_record(RecordCopy { id: ver, revision: 0, record, units: None }).expect("a record");
             assert_eq!((event.kind.as_str(), event.subject, event.body.get()), (kind, ver.to_string(), text.as_str()));
             assert_eq!((event.id, event.at, event.derived), (ver.event(), ver.created_at(), true));
             assert_eq!(event.id.to_string().split_once('_').map(|(_, bits)| bits), ver.to_string().get(4..));
@@ -233,7 +234,7 @@ mod tests {
             assert_eq!(kind_of_outcome(outcome).name(), kind);
         }
         let record = RawValue::from_string("{}".to_owned()).expect("JSON");
-        assert!(EventCopy::of_record(RecordCopy { id: ver, revision: 0, record }).is_err());
+        assert!(EventCopy::of_record(RecordCopy { id: ver, revision: 0, record, units: None }).is_err());
     }
 
     #[test]

@@ -21,8 +21,8 @@ pub use outcome::{
     PaymentAnswer, PaymentOutcome, PaymentRefusal, PaymentSuccess, ReservedSettlement, SettlementFinding, delivered,
 };
 pub use record::{
-    LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant, SuccessLease,
-    TakeResult, UNDELIVERED_MS, UNREPORTED_MS,
+    BoundPayment, LEASE_MS, ReportEffect, SUCCESS_REPEATS_MS, SettlementProgress, SettlementRecord, SuccessClaimant,
+    SuccessLease, TakeResult, UNDELIVERED_MS, UNREPORTED_MS,
 };
 pub use request::{
     PaymentAction, PaymentFinding, PaymentRequest, PaymentTerms, authorization_id, transaction_authorization_id,
@@ -272,6 +272,7 @@ fn settled_externally(
     let own = ClaimId::Settlement(record.settlement.id);
     let unit = claimable_unit(&context.records.held_claims, units, own)
         .map_err(|_| "the authorization was used, and its transfer is claimed")?;
+    record.progress.claimed = Some(unit);
     let verdict = match complete_third_party(&mut record, request, id, now) {
         TakeResult::Success => Ok(success(request, &record, true)),
         // Goods were given for an attempt whose block has left the chain.
@@ -358,14 +359,18 @@ const fn count_against_quota(admission: &mut Admission, context: PaymentContext<
     }
 }
 
+/// Until when a payment is remembered without a settlement.
+fn remembered_until(terms: &PaymentTerms, now: UnixMillis) -> UnixMillis {
+    terms.valid_before.map_or(now, |end| end.millis()).plus(REMEMBERED_MS)
+}
+
 fn payment_write(terms: &PaymentTerms, settlement: Option<SettlementId>, now: UnixMillis) -> PaymentWrite {
-    let end = terms.valid_before.map_or(now, |end| end.millis());
     PaymentWrite {
         authorization: terms.authorization.clone(),
         fingerprint: terms.fingerprint.clone(),
         proof: terms.proof.clone(),
         settlement,
-        expires_at: end.plus(REMEMBERED_MS),
+        expires_at: remembered_until(terms, now),
     }
 }
 

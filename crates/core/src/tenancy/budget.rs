@@ -55,6 +55,37 @@ pub struct EndedAttempt {
     pub failed: bool,
 }
 
+/// What the attempts of one settlement cost on a day, as it is kept with the settlement: the sums of a ledger that is rebuilt are
+/// made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayCosts {
+    /// The day, counted from 1970-01-01.
+    pub day: u64,
+    /// What they cost, in the chain's smallest unit.
+    pub charged: u128,
+    /// The part of it that moved nothing.
+    pub failed: u128,
+    /// The last layer 1 fee of an OP-stack chain.
+    pub l1_fee: u128,
+}
+
+impl DayCosts {
+    /// The costs with those of one more attempt. Those of an earlier day count no more.
+    #[must_use]
+    pub fn with(before: Option<Self>, ended: EndedAttempt, now: UnixMillis) -> Option<Self> {
+        let Some(spent) = ended.spent else { return before };
+        let day = now.day();
+        let new = Self { day, charged: 0, failed: 0, l1_fee: 0 };
+        let so_far = before.filter(|before| before.day == day).unwrap_or(new);
+        Some(Self {
+            day,
+            charged: so_far.charged.saturating_add(spent.total),
+            failed: so_far.failed.saturating_add(if ended.failed { spent.total } else { 0 }),
+            l1_fee: if spent.l1_fee > 0 { spent.l1_fee } else { so_far.l1_fee },
+        })
+    }
+}
+
 /// What one network's settlements have reserved and spent in a day.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct NetworkSpending {
@@ -139,6 +170,27 @@ impl TenantSpending {
         }
         if spent.l1_fee > 0 {
             self.l1_fees.insert(network.to_owned(), spent.l1_fee);
+        }
+    }
+
+    /// Counts again what a settlement has cost, and what is reserved for it.
+    pub fn restore(
+        &mut self,
+        network: &str,
+        (costs, reserve): (Option<DayCosts>, Option<ReservedBudget>),
+        now: UnixMillis,
+    ) {
+        let day = now.day();
+        let used = self.enter_day(network, now);
+        if let Some(reserve) = reserve.filter(|reserve| reserve.day == day) {
+            used.reserved = used.reserved.saturating_add(reserve.amount);
+            used.risked = used.risked.saturating_add(reserve.risked);
+        }
+        let Some(costs) = costs.filter(|costs| costs.day == day) else { return };
+        used.charged = used.charged.saturating_add(costs.charged);
+        used.failed = used.failed.saturating_add(costs.failed);
+        if costs.l1_fee > 0 {
+            self.l1_fees.entry(network.to_owned()).or_insert(costs.l1_fee);
         }
     }
 

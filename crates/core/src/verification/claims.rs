@@ -39,6 +39,26 @@ impl ClaimRow {
     }
 }
 
+/// The logs that a verification has claimed, as they are kept beside its record: ordinals, separated by spaces; `None` where
+/// it has claimed the whole, or nothing.
+#[must_use]
+pub fn units_text(claims: &[ClaimRow]) -> Option<String> {
+    let ordinal = |claim: &ClaimRow| match claim.unit {
+        ClaimUnit::Whole => None,
+        ClaimUnit::Log(ordinal) => Some(ordinal.to_string()),
+    };
+    let logs: Vec<String> = claims.iter().filter_map(ordinal).collect();
+    (!logs.is_empty()).then(|| logs.join(" "))
+}
+
+/// The units that [`units_text`] names; the whole where it names none, also of a build that kept none: then more is claimed
+/// than was, and never less.
+#[must_use]
+pub fn units_of(text: Option<&str>) -> Vec<ClaimUnit> {
+    let logs = text.unwrap_or_default().split(' ').map(|ordinal| ordinal.parse().map(ClaimUnit::Log));
+    logs.collect::<Result<_, _>>().unwrap_or_else(|_| vec![ClaimUnit::Whole])
+}
+
 /// The unit that a settlement has claimed already or may claim. `candidates` are the logs that may be its own transfer
 /// ([`crate::settlement::SettlementReport::units`]), the likeliest first. Without candidates (on Solana, and in reports
 /// of older builds) it is the whole.

@@ -35,6 +35,10 @@ pub enum LedgerReply {
     NoTenant,
     /// Something is left to erase: the Worker sends the message again. No body.
     Erasing,
+    /// How far a ledger that is rebuilt has come. The body is a [`super::rebuild::RestorePlace`].
+    Restoring,
+    /// What a ledger knows. The body is a [`super::rebuild::LedgerCopy`].
+    Copied,
     /// The message was carried out. No body.
     Done,
 }
@@ -77,7 +81,7 @@ impl LedgerReply {
     #[must_use]
     pub const fn status(&self, answer: u16) -> u16 {
         match self {
-            Self::Settle | Self::Erasing => 202,
+            Self::Settle | Self::Erasing | Self::Restoring | Self::Copied => 202,
             Self::NoRecord => 404,
             Self::NoTenant => 401,
             Self::ChainNeeded | Self::Done => 204,
@@ -105,6 +109,8 @@ impl LedgerReply {
                 | Self::NoRecord
                 | Self::NoTenant
                 | Self::Erasing
+                | Self::Restoring
+                | Self::Copied
                 | Self::Done,
             ) => None,
         })

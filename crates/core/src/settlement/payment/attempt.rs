@@ -1,7 +1,8 @@
 //! A new attempt to settle a payment.
 
 use super::{
-    PaymentContext, PaymentRequest, PaymentTerms, SettlementProgress, SettlementRecord, TakeResult, claimant_of,
+    BoundPayment, PaymentContext, PaymentRequest, PaymentTerms, SettlementProgress, SettlementRecord, TakeResult,
+    claimant_of,
 };
 use crate::error::Fault;
 use crate::settlement::status::{Settlement, SettlementStatus};
@@ -76,6 +77,14 @@ pub(super) fn new_attempt(
         has_code: terms.has_code,
         max_fee_wei: terms.max_fee_wei,
         reserved_at: now,
+        payment: Some(BoundPayment {
+            authorization: terms.authorization.clone(),
+            fingerprint: terms.fingerprint.clone(),
+            proof: terms.proof.clone(),
+            expires_at: super::remembered_until(terms, now),
+        }),
+        claimed: earlier.and_then(|earlier| earlier.progress.claimed),
+        costs: earlier.and_then(|earlier| earlier.progress.costs),
         ..SettlementProgress::default()
     };
     SettlementRecord { settlement, progress }

@@ -3,7 +3,7 @@
 
 use crate::settlement::SettlementReport;
 use crate::settlement::status::{HandedOver, Settlement, SettlementStatus};
-use crate::tenancy::budget::ReservedBudget;
+use crate::tenancy::budget::{DayCosts, ReservedBudget};
 use crate::verification::claims::{ClaimUnit, HeldClaim, claimable_unit};
 use serde::{Deserialize, Serialize};
 use x402_chain::address::Address;
@@ -58,6 +58,36 @@ pub struct SettlementProgress {
     /// Whether the transaction that counts was sent by a third party; reported with the success, whichever request gets
     /// it.
     pub external: bool,
+    /// The authorization that it uses, for a ledger that is rebuilt. `None`: an older build has reserved it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment: Option<BoundPayment>,
+    /// What it has claimed of its transaction, for the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub claimed: Option<ClaimUnit>,
+    /// What its attempts cost on the last day of which they did, for the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub costs: Option<DayCosts>,
+}
+
+/// The authorization of a settlement: its row in the ledger.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BoundPayment {
+    /// Network, asset, payer and nonce; on Solana network and signature.
+    pub authorization: String,
+    /// The requirements to which it is bound.
+    pub fingerprint: String,
+    /// SHA-256 of the signature, hex.
+    pub proof: String,
+    /// Until when it is remembered without a settlement.
+    pub expires_at: UnixMillis,
+}
+
+impl SettlementProgress {
+    /// What of it goes to the directory: all but what a request holds at this moment, and its `Idempotency-Key`.
+    #[must_use]
+    pub fn shipped(&self) -> Self {
+        Self { lease: None, handed_key: None, ..self.clone() }
+    }
 }
 
 /// A settlement with its progress.
@@ -234,7 +264,9 @@ impl SettlementRecord {
             }
         }
         let ended = if is_pending { None } else { self.progress.reserve.take() };
-        ReportEffect { changed: true, claim: claim.and_then(Result::ok), ended }
+        let claim = claim.and_then(Result::ok);
+        self.progress.claimed = claim.or(self.progress.claimed);
+        ReportEffect { changed: true, claim, ended }
     }
 
     /// When the settlement is due for a check if nothing else happens: a reservation without a report, or a success

@@ -2,13 +2,15 @@
 
 use super::flow::{PaymentPart, RecipientFlow};
 use crate::verification::claim::Claim;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x402_chain::id::ClaimId;
 use x402_chain::time::UnixMillis;
 use x402_chain::trace::Transfer;
 
 /// The part of a transaction's payment to one recipient that a claim binds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ClaimUnit {
     /// The whole payment. It excludes every log, as any log excludes it.
     Whole,
