@@ -44,6 +44,7 @@ pub mod problem;
 pub mod recipients;
 pub mod records;
 pub mod refusal;
+pub mod server_timing;
 pub mod session;
 pub mod settlements;
 pub mod status;
