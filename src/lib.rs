@@ -23,6 +23,7 @@
 //! | `rpc` | JSON-RPC over fetch, and what the Worker asks of chains |
 //! | `platform` | what works around workerd or wasm-bindgen, each with its reason, its test and a link |
 //! | `telemetry` | every event that is logged, in one table; compiled natively too |
+//! | `request_trace` | the trace of a request, its steps, and the providers that it has asked |
 //! | `app`, `request`, `response`, `isolate` | bindings and settings; one request; its response; what an isolate remembers |
 //! | `storage` | how rows of SQLite are read |
 //!
@@ -167,6 +168,8 @@ mod outbound;
 mod platform;
 #[cfg(target_arch = "wasm32")]
 mod request;
+#[cfg(target_arch = "wasm32")]
+mod request_trace;
 #[cfg(target_arch = "wasm32")]
 mod response;
 #[cfg(target_arch = "wasm32")]

@@ -4,6 +4,7 @@ use crate::app;
 use crate::app::App;
 use crate::d1::change::{Actor, Change};
 use crate::d1::people::rows::SessionRow;
+use crate::request_trace;
 use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use serde::Deserialize;
 use std::cell::Cell;
@@ -217,6 +218,7 @@ impl IncomingRequest {
             access: Some(self.row.access.sent(self.caller.is_some())),
             from: self.caller.and_then(|_| self.client.ip()),
             counted: false,
+            logs_outcome: true,
             message,
         }
     }
@@ -225,6 +227,7 @@ impl IncomingRequest {
 /// The answer to a fault; its cause is logged once.
 pub(crate) fn fault_reply(fault: &Fault, asked: ProblemContext<'_>) -> ApiReply {
     counts::count(MetricFamily::Errors, &[fault.code.as_str()]);
+    request_trace::note_code(fault.code.as_str());
     if fault.cause().is_some() {
         let kind = if fault.code.status() >= 500 { TelemetryKind::Faulted } else { TelemetryKind::Refused };
         let fields = [

@@ -47,6 +47,25 @@ impl From<LedgerResponse> for OutgoingResponse {
     }
 }
 
+/// The header of the steps of a request. It is not among those that pages of other origins may read.
+const SERVER_TIMING: &str = "Server-Timing";
+
+/// What of the headers depends on the request.
+#[derive(Clone, Copy)]
+pub(crate) struct AnswerHeaders<'a> {
+    pub(crate) cross_origin: CrossOrigin,
+    /// How long the request's steps took, where the answer says it.
+    pub(crate) timing: Option<&'a str>,
+}
+
+impl AnswerHeaders<'_> {
+    fn init(self, reply: &ApiReply, request_id: RequestId) -> worker::Result<web_sys::ResponseInit> {
+        let request_id = request_id.to_string();
+        let timing = self.timing.map(|timing| (SERVER_TIMING, timing));
+        response_init(reply.status, headers::sent_headers(reply, &request_id, self.cross_origin).chain(timing))
+    }
+}
+
 impl OutgoingResponse {
     /// The HTTP status code.
     pub(crate) fn status(&self) -> u16 {
@@ -84,28 +103,29 @@ impl OutgoingResponse {
     pub(crate) fn into_response(
         self,
         request_id: RequestId,
-        cross_origin: CrossOrigin,
+        sent: AnswerHeaders<'_>,
         head: bool,
     ) -> worker::Result<web_sys::Response> {
         match self {
             Self::Own(reply) => {
                 let body = (!head && !reply.body.is_empty()).then_some(reply.body.as_str());
-                let request_id = request_id.to_string();
-                let init = response_init(reply.status, headers::sent_headers(&reply, &request_id, cross_origin))?;
+                let init = sent.init(&reply, request_id)?;
                 Ok(web_sys::Response::new_with_opt_str_and_init(body, &init)?)
             }
             Self::Stream(reply, body) => {
-                let request_id = request_id.to_string();
-                let init = response_init(reply.status, headers::sent_headers(&reply, &request_id, cross_origin))?;
+                let init = sent.init(&reply, request_id)?;
                 let body = (!head).then_some(&body);
                 Ok(web_sys::Response::new_with_opt_readable_stream_and_init(body, &init)?)
             }
             Self::Ledger(response) => {
-                let response = response.into_response()?;
-                let response = match cross_origin {
-                    CrossOrigin::Allowed => response,
-                    CrossOrigin::Refused => for_own_origin(&response)?,
-                };
+                let mut changes: Vec<(&str, Option<&str>)> = Vec::new();
+                if sent.cross_origin == CrossOrigin::Refused {
+                    for (name, value) in headers::own_origin_changes() {
+                        changes.push((name, value));
+                    }
+                }
+                changes.extend(sent.timing.map(|timing| (SERVER_TIMING, Some(timing))));
+                let response = response.into_response(changes)?;
                 if head {
                     return Ok(web_sys::Response::new_with_opt_str_and_init(None, response.unchecked_ref())?);
                 }
@@ -113,19 +133,6 @@ impl OutgoingResponse {
             }
         }
     }
-}
-
-/// A ledger's reply as one that only pages of our own origin may read. A received reply is immutable, so it is copied.
-fn for_own_origin(response: &web_sys::Response) -> worker::Result<web_sys::Response> {
-    let init: &web_sys::ResponseInit = response.unchecked_ref();
-    let copy = web_sys::Response::new_with_opt_readable_stream_and_init(response.body().as_ref(), init)?;
-    for (name, value) in headers::own_origin_changes() {
-        match value {
-            Some(value) => copy.headers().set(name, value)?,
-            None => copy.headers().delete(name)?,
-        }
-    }
-    Ok(copy)
 }
 
 /// An object's reply with the headers of every answer, so that it can be sent unchanged.

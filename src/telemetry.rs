@@ -8,12 +8,14 @@
 pub(crate) mod counts;
 
 use serde_json::{Map, Value};
-use x402_chain::id::{RequestId, SettlementId, VerificationId};
+use x402_api::server_timing::RequestStep;
+use x402_chain::id::{RequestId, SettlementId, TenantId, VerificationId};
 use x402_chain::network::Network;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 #[cfg(target_arch = "wasm32")]
 use x402_core::metrics::MetricFamily;
+use x402_core::traceparent::TraceId;
 
 /// How much an event matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,7 +72,7 @@ macro_rules! kinds {
 }
 
 kinds! {
-    Request Info "request" "A request was answered with a status of 400 or more, or slowly.";
+    Request Info "request" "A request was answered; under `REQUEST_LOG=failed` with a status of 400 or more, or slowly.";
     Refused Info "fault" "A request was refused, and the reason has a cause that the caller does not read.";
     Faulted Error "fault" "A request failed for a fault of the service.";
     ProvidersFailed Info "providers failed" "Some providers gave no usable answer about a transaction.";
@@ -127,8 +129,16 @@ kinds! {
 /// One fact about an event.
 #[derive(Clone, Debug)]
 pub enum TelemetryField<'a> {
-    /// `requestId`.
+    /// `request_id`.
     RequestId(RequestId),
+    /// `trace_id`: the trace of a request.
+    Trace(TraceId),
+    /// `tenant`: who has asked.
+    Tenant(TenantId),
+    /// `outcome`: what was found about a payment, as its answer says it.
+    Outcome(&'a str),
+    /// `auth_ms`, `chain_ms`, …: how long a step of a request took.
+    Step(RequestStep, u64),
     /// `method`: the HTTP method.
     Method(&'a str),
     /// `endpoint`: the path in the route table, without its parameters' values; `none` where no route was met.
@@ -139,6 +149,8 @@ pub enum TelemetryField<'a> {
     Took(u64),
     /// `code`: an error code.
     Code(ErrorCode),
+    /// `code`: an error code by its name, as an object has sent it.
+    CodeName(&'a str),
     /// `cause`: a fault's cause; where it has none, its message for the caller.
     Cause(&'a Fault),
     /// `chain`: our key of a network.
@@ -147,6 +159,8 @@ pub enum TelemetryField<'a> {
     Usable(bool),
     /// `failures`: which providers failed, by host, and how.
     Failures(String),
+    /// `providers`: the last providers that a request has asked, with when, and how that ended.
+    Providers(String),
     /// `words`: the message of the last node that did not accept a transaction.
     Words(String),
     /// `settlement`.
@@ -171,16 +185,22 @@ impl TelemetryField<'_> {
     /// The member of the log line, and its value.
     fn member(&self) -> (&'static str, Value) {
         match self {
-            Self::RequestId(id) => ("requestId", id.to_string().into()),
+            Self::RequestId(id) => ("request_id", id.to_string().into()),
+            Self::Trace(id) => ("trace_id", id.to_string().into()),
+            Self::Tenant(id) => ("tenant", id.to_string().into()),
+            Self::Outcome(outcome) => ("outcome", (*outcome).into()),
+            Self::Step(step, ms) => (step.log_member(), (*ms).into()),
             Self::Method(method) => ("method", (*method).into()),
             Self::Endpoint(path) => ("endpoint", path.unwrap_or("none").into()),
             Self::Status(status) => ("status", (*status).into()),
             Self::Took(ms) => ("ms", (*ms).into()),
             Self::Code(code) => ("code", code.as_str().into()),
+            Self::CodeName(code) => ("code", (*code).into()),
             Self::Cause(fault) => ("cause", fault.cause().unwrap_or(&fault.detail).into()),
             Self::Chain(network) => ("chain", network.key.into()),
             Self::Usable(usable) => ("usable", (*usable).into()),
             Self::Failures(failures) => ("failures", failures.as_str().into()),
+            Self::Providers(calls) => ("providers", calls.as_str().into()),
             Self::Words(words) => ("words", words.as_str().into()),
             Self::Settlement(id) => ("settlement", id.map(|id| id.to_string()).into()),
             Self::Verification(id) => ("id", id.map(|id| id.to_string()).into()),

@@ -118,6 +118,7 @@ fn request(tx: u8, reference: Option<&str>, found: TransactionState) -> Verifica
     VerificationRequest {
         key: KEY,
         request_id: RequestId::new(NOW, [1; 10]),
+        traceparent: None,
         idempotency: None,
         claim: Claim {
             network: base(),

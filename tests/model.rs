@@ -369,6 +369,7 @@ impl World {
         PaymentRequest {
             key: KEY,
             request_id: RequestId::new(self.now, self.random()),
+            traceparent: None,
             verb,
             network_text: "eip155:8453".to_owned(),
             network: Some("base".to_owned()),
@@ -596,6 +597,7 @@ impl World {
         let request = VerificationRequest {
             key: KEY,
             request_id: RequestId::new(self.now, self.random()),
+            traceparent: None,
             idempotency: None,
             claim,
             chain_on: true,

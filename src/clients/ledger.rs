@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::isolate;
 use crate::isolate::AttemptKey;
 use crate::platform::fetch::Fetcher;
+use crate::request_trace;
 use futures_util::future::{Either, select};
 use serde::de::DeserializeOwned;
 use std::pin::pin;
@@ -13,6 +14,7 @@ use wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::web_sys::{self, RequestInit};
 use worker::{Delay, Stub};
+use x402_api::server_timing::RequestStep;
 use x402_api::{ApiReply, explain, headers};
 use x402_chain::id::{SettlementId, TenantId};
 use x402_chain::network::Environment;
@@ -66,6 +68,8 @@ pub(super) fn ledger_stub(
 pub(crate) struct LedgerResponse {
     reply: LedgerReply,
     http: web_sys::Response,
+    /// Whether the reply has the header that says what was found.
+    has_outcome: bool,
 }
 
 impl LedgerResponse {
@@ -73,7 +77,13 @@ impl LedgerResponse {
         let headers = http.headers();
         let header = |name: &str| headers.get(name).ok().flatten();
         let reply = LedgerReply::read(message, http.status(), header).map_err(ledger_unavailable)?;
-        Ok(Self { reply, http })
+        let outcome = header(LedgerReply::OUTCOME);
+        match outcome.as_deref() {
+            Some(code) if http.status() >= 400 => request_trace::note_code(code),
+            Some(outcome) => request_trace::note_outcome(outcome),
+            None => {}
+        }
+        Ok(Self { reply, http, has_outcome: outcome.is_some() })
     }
 
     /// The meaning of the reply.
@@ -148,16 +158,6 @@ impl LedgerResponse {
         }
     }
 
-    /// The response without the headers that are for this Worker only. A received reply is immutable, so it is copied.
-    fn without_internal_headers(http: &web_sys::Response) -> Result<web_sys::Response, JsValue> {
-        let init: &web_sys::ResponseInit = http.unchecked_ref();
-        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(http.body().as_ref(), init)?;
-        for name in LedgerReply::INTERNAL_HEADERS {
-            copy.headers().delete(name)?;
-        }
-        Ok(copy)
-    }
-
     /// The reply with status 200, whatever it says.
     ///
     /// # Errors
@@ -184,13 +184,29 @@ impl LedgerResponse {
         Ok((ApiReply { headers, ..ApiReply::stored(self.status(), self.text().await?) }, handed))
     }
 
-    /// The response for the client; its body was not read.
+    /// The response for the client, without the headers that are for this Worker only, and with headers that are set, or
+    /// removed (`None`). Its body was not read. A received reply is immutable, so it is copied, once.
     ///
     /// # Errors
     /// Where the platform refuses to copy the answer.
-    pub(crate) fn into_response(self) -> Result<web_sys::Response, JsValue> {
-        let is_plain = matches!(self.reply, LedgerReply::Answer | LedgerReply::Problem);
-        if is_plain { Ok(self.http) } else { Self::without_internal_headers(&self.http) }
+    pub(crate) fn into_response(self, mut changes: Vec<(&str, Option<&str>)>) -> Result<web_sys::Response, JsValue> {
+        if !matches!(self.reply, LedgerReply::Answer | LedgerReply::Problem) {
+            changes.extend(LedgerReply::INTERNAL_HEADERS.map(|name| (name, None)));
+        }
+        changes.extend(self.has_outcome.then_some((LedgerReply::OUTCOME, None)));
+        if changes.is_empty() {
+            return Ok(self.http);
+        }
+        let init: &web_sys::ResponseInit = self.http.unchecked_ref();
+        let copy = web_sys::Response::new_with_opt_readable_stream_and_init(self.http.body().as_ref(), init)?;
+        let headers = copy.headers();
+        for (name, value) in changes {
+            match value {
+                Some(value) => headers.set(name, value)?,
+                None => headers.delete(name)?,
+            }
+        }
+        Ok(copy)
     }
 }
 
@@ -221,6 +237,7 @@ pub(crate) async fn call_ledger_within(
     region: Option<&str>,
     limit_ms: u64,
 ) -> Result<LedgerResponse, Fault> {
+    let _asking = request_trace::step(RequestStep::Ledger);
     let stub = ledger_stub(app, envelope.tenant, envelope.environment, region)?;
     let body = serde_json::to_string(envelope).map_err(Fault::internal)?;
     let init = RequestInit::new();

@@ -2,12 +2,14 @@
 
 use crate::app::{self, App};
 use crate::clients::penalized;
+use crate::request_trace;
 use crate::rpc::signer_balance;
 use futures_util::future::{Either, select};
 use std::pin::pin;
 use std::time::Duration;
 use wasm_bindgen::JsValue;
-use worker::{Context, Delay, Method, ObjectNamespace, Request, RequestInit};
+use worker::{Context, Delay, Headers, Method, ObjectNamespace, Request, RequestInit};
+use x402_api::server_timing::RequestStep;
 use x402_chain::address::Address;
 use x402_chain::id::SettlementId;
 use x402_chain::network::Network;
@@ -130,6 +132,13 @@ async fn call_settler(
     let body = serde_json::to_string(message).map_err(Fault::internal)?;
     let mut init = RequestInit::new();
     init.with_method(Method::Post).with_body(Some(JsValue::from_str(&body)));
+    let _asking = request_trace::step(RequestStep::Settler);
+    if let Some(trace) = request_trace::current() {
+        // A Settler of the build before does not read it.
+        let set = Headers::new();
+        set.set("traceparent", &trace.next_span().to_string()).map_err(settler_unavailable)?;
+        init.with_headers(set);
+    }
     let request =
         Request::new_with_init(&MessageHead::own(None).address("settler"), &init).map_err(settler_unavailable)?;
     let asked = async {

@@ -1,5 +1,5 @@
-//! HTTP requests: the checks that need no tenant, in this order (route, size, media type, key, body), and the log of
-//! failed and slow requests.
+//! HTTP requests: the checks that need no tenant, in this order (route, size, media type, key, body), and the line of each
+//! request in the log.
 
 use super::{operator, visitor};
 use crate::alerts::faults;
@@ -7,7 +7,8 @@ use crate::app;
 use crate::app::App;
 use crate::outbound::USER_AGENT;
 use crate::request::{Client, IncomingRequest, fault_reply};
-use crate::response::OutgoingResponse;
+use crate::request_trace::{self, ProviderCall, RequestTrace, scope};
+use crate::response::{AnswerHeaders, OutgoingResponse};
 use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use crate::{handlers, isolate, metering};
 use futures_util::StreamExt;
@@ -20,20 +21,33 @@ use x402_api::endpoint::{Endpoint, Route, RouteRow, allowed_methods};
 use x402_api::headers::CrossOrigin;
 use x402_api::place::RequestPath;
 use x402_api::problem::ProblemContext;
+use x402_api::server_timing::RequestStep;
 use x402_api::target::UrlTarget;
 use x402_api::webhooks::SignatureHeaders;
 use x402_api::{explain, headers};
+use x402_chain::id::RequestId;
 use x402_chain::network::Environment;
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::metrics::MetricFamily;
 use x402_core::tenancy::access::Access;
 
-/// Requests that failed, or took this long, are logged here. The platform's own log of invocations is off, since it
-/// holds URLs, and a URL may hold a key.
+/// Requests that took this long are slow. The platform's own log of invocations is off, since it holds URLs, and a URL may
+/// hold a key.
 const SLOW_MS: u64 = 1_000;
 /// The most characters of a user agent that are kept: a person tells browsers apart by it.
 const USER_AGENT_MAX: usize = 200;
+
+/// What is known of a request before its body is read.
+#[derive(Clone, Copy)]
+struct Arrival<'a> {
+    place: &'a RequestPath<'a>,
+    query: &'a str,
+    /// The origin at which the request has found the service.
+    origin: &'a str,
+    request_id: RequestId,
+    now: UnixMillis,
+}
 
 /// Answers one request.
 ///
@@ -43,69 +57,115 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     let now = app::now();
     let request_id = app::request_id(now);
     let url = request.inner().url();
-    let UrlTarget { origin: request_origin, path, query } = UrlTarget::of(&url);
+    let UrlTarget { origin, path, query } = UrlTarget::of(&url);
     let place = RequestPath::of(path);
     let method = request.inner().method();
     #[cfg(x402_bench)]
     if path.starts_with("/bench/") {
         return super::bench::serve(path, env).await;
     }
+    let traceparent = request.headers().get("traceparent").ok().flatten();
+    let trace = RequestTrace::begin(request_id, now, traceparent.as_deref());
+    let app = App::new(env, origin).map(Rc::new);
+    // Where the settings cannot be read, all is logged.
+    let logs_all = app.as_ref().map_or(true, |app| app.settings.logs_all_requests());
     if method == "OPTIONS" {
         let cross_origin = path_cross_origin(&place);
-        let reply = headers::preflight_reply(cross_origin);
-        return OutgoingResponse::from(reply).into_response(request_id, cross_origin, false);
+        let outgoing = OutgoingResponse::from(headers::preflight_reply(cross_origin));
+        log_request(&trace, (method.as_str(), None), outgoing.status(), logs_all);
+        return outgoing.into_response(request_id, AnswerHeaders { cross_origin, timing: None }, false);
     }
-    let (route, mut counted, mut running) = (find_route(&request, &method, &place), None, None);
+    let route = find_route(&request, &method, &place);
     let row = route.as_ref().ok().map(|(row, _)| *row);
-    let context = Rc::new(context);
-    let outgoing: OutgoingResponse = match App::new(env, request_origin) {
-        Ok(app) => {
-            let app = Rc::new(app);
-            running = Some(Rc::clone(&app));
-            let asked = ProblemContext { origin: &app.origin, path: &place.shown, request_id };
-            match route {
-                Ok(route) => match read_request(&mut request, &app, route, (&place, query), (asked, now)).await {
-                    Ok(incoming) => {
-                        let is_live = incoming.caller.is_some_and(|caller| caller.environment == Environment::Live);
-                        counted = (is_live && incoming.row.endpoint == Endpoint::Verify).then(|| Rc::clone(&app));
-                        handlers::dispatch(&app, &context, incoming).await
-                    }
-                    Err(fault) => Err(fault),
-                }
-                .unwrap_or_else(|fault| fault_reply(&fault, asked).into()),
-                Err((fault, allow)) => {
-                    let reply = fault_reply(&fault, asked);
-                    if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into()
-                }
-            }
+    let (arrival, context) = (Arrival { place: &place, query, origin, request_id, now }, Rc::new(context));
+    let mut is_live = false;
+    let answering = answer(&mut request, (&app, &context), route, arrival, &mut is_live);
+    let outgoing = scope(&trace, answering).await;
+    let status = outgoing.status();
+    if let Ok(app) = app {
+        if status >= 500 && is_live && row.is_some_and(|row| row.endpoint == Endpoint::Verify) {
+            faults::count(Rc::clone(&app), &context, now);
         }
-        Err(fault) => {
-            fault_reply(&fault, ProblemContext { origin: request_origin, path: &place.shown, request_id }).into()
+        if let Some(work) = metering::send_due(app.env(), app::now()) {
+            app::after_answer(&context, work);
         }
-    };
-    let (status, ms) = (outgoing.status(), app::now().since(now));
-    if let Some(app) = counted.filter(|_| status >= 500) {
-        faults::count(app, &context, now);
     }
     count_request(row, status);
-    if let Some(work) = running.and_then(|app| metering::send_due(app.env(), app::now())) {
-        app::after_answer(&context, work);
-    }
-    // A settlement is slow by its nature: it waits for a block.
-    let waits = row.is_some_and(|row| row.endpoint == Endpoint::FacilitatorSettle);
-    if status >= 400 || (ms >= SLOW_MS && !waits) {
-        let fields = [
-            TelemetryField::RequestId(request_id),
-            TelemetryField::Method(method.as_str()),
-            TelemetryField::Endpoint(row.map(|row| row.path)),
-            TelemetryField::Status(status),
-            TelemetryField::Took(ms),
-        ];
-        event(TelemetryKind::Request, &fields);
-    }
+    log_request(&trace, (method.as_str(), row), status, logs_all);
+    let timing = trace.server_timing(status);
     let outgoing = if place.key.is_some() { outgoing.always_ok()? } else { outgoing };
     let cross_origin = row.map_or_else(|| path_cross_origin(&place), |row| headers::cross_origin(row.access));
-    outgoing.into_response(request_id, cross_origin, method == "HEAD")
+    outgoing.into_response(request_id, AnswerHeaders { cross_origin, timing: timing.as_deref() }, method == "HEAD")
+}
+
+/// Answers a request that is no preflight. `is_live` becomes whether its key is one of live.
+async fn answer(
+    request: &mut Request,
+    (app, context): (&Result<Rc<App>, Fault>, &Rc<Context>),
+    route: Result<(&'static RouteRow, Vec<String>), RouteRefusal>,
+    arrival: Arrival<'_>,
+    is_live: &mut bool,
+) -> OutgoingResponse {
+    let request_id = arrival.request_id;
+    let asked = |origin| ProblemContext { origin, path: &arrival.place.shown, request_id };
+    let (app, asked) = match app {
+        Ok(app) => (app, asked(&app.origin)),
+        Err(fault) => return fault_reply(fault, asked(arrival.origin)).into(),
+    };
+    let route = match route {
+        Ok(route) => route,
+        Err((fault, allow)) => {
+            let reply = fault_reply(&fault, asked);
+            return if allow.is_empty() { reply } else { reply.with("Allow", allow) }.into();
+        }
+    };
+    let answered = match read_request(request, app, route, arrival, asked).await {
+        Ok(incoming) => {
+            note_caller(&incoming);
+            *is_live = incoming.caller.is_some_and(|caller| caller.environment == Environment::Live);
+            handlers::dispatch(app, context, incoming).await
+        }
+        Err(fault) => Err(fault),
+    };
+    answered.unwrap_or_else(|fault| fault_reply(&fault, asked).into())
+}
+
+/// Writes the line of a request, unless only those that failed or were slow have one.
+fn log_request(trace: &RequestTrace, (method, row): (&str, Option<&'static RouteRow>), status: u16, logs_all: bool) {
+    let ms = app::now().since(trace.began);
+    // A settlement is slow by its nature: it waits for a block.
+    let is_slow = ms >= SLOW_MS && row.is_none_or(|row| row.endpoint != Endpoint::FacilitatorSettle);
+    if !logs_all && status < 400 && !is_slow {
+        return;
+    }
+    let mut fields = vec![
+        TelemetryField::RequestId(trace.request_id),
+        TelemetryField::Trace(trace.trace_id()),
+        TelemetryField::Method(method),
+        TelemetryField::Endpoint(row.map(|row| row.path)),
+        TelemetryField::Status(status),
+        TelemetryField::Took(ms),
+    ];
+    let (outcome, code) = (trace.outcome(), trace.code().filter(|_| status >= 400));
+    fields.extend(trace.tenant().map(TelemetryField::Tenant));
+    fields.extend(trace.network().map(TelemetryField::Chain));
+    fields.extend(outcome.as_deref().map(TelemetryField::Outcome));
+    fields.extend(code.as_deref().map(TelemetryField::CodeName));
+    fields.extend(trace.steps().into_iter().map(|(step, ms)| TelemetryField::Step(step, ms)));
+    if status >= 500 || is_slow {
+        fields.extend(asked_providers(trace).map(TelemetryField::Providers));
+    }
+    event(TelemetryKind::Request, &fields);
+}
+
+/// The last providers that a request has asked: since its beginning, which, how that ended, and how long it took.
+fn asked_providers(trace: &RequestTrace) -> Option<String> {
+    let of = |call: ProviderCall| {
+        let ProviderCall { at, network, host, outcome, ms } = call;
+        format!("+{} {} {host} {outcome} {ms} ms", at.since(trace.began), network.key)
+    };
+    let calls: Vec<String> = trace.calls().into_iter().map(of).collect();
+    (!calls.is_empty()).then(|| calls.join(" | "))
 }
 
 /// Counts a request by its route and the status of its answer.
@@ -133,9 +193,10 @@ async fn read_request(
     request: &mut Request,
     app: &App,
     (row, params): (&'static RouteRow, Vec<String>),
-    (place, query): (&RequestPath<'_>, &str),
-    (asked, now): (ProblemContext<'_>, UnixMillis),
+    arrival: Arrival<'_>,
+    asked: ProblemContext<'_>,
 ) -> Result<IncomingRequest, Fault> {
+    let Arrival { place, query, now, .. } = arrival;
     let headers = request.headers();
     let header = |name: &str| headers.get(name).ok().flatten();
     let length = header("content-length").map(|text| text.parse::<u64>().unwrap_or(u64::MAX));
@@ -160,6 +221,7 @@ async fn read_request(
     if !body.is_empty() {
         body::check_media_type(content_type.as_deref(), content_encoding.as_deref())?;
     }
+    let checking = if row.access == Access::Public { None } else { request_trace::step(RequestStep::Auth) };
     let caller = match row.access {
         Access::Public => None,
         Access::Either | Access::Managed(_) | Access::Analytics(_) if credentials.is_none() => None,
@@ -181,6 +243,7 @@ async fn read_request(
         true if caller.is_none() => Some(visitor::read_visitor(request.headers(), row, app, now).await?),
         true | false => None,
     };
+    drop(checking);
     body::text(&body)?;
     Ok(IncomingRequest {
         row,
@@ -202,6 +265,15 @@ async fn read_request(
         managing_key: None,
         last_entry: Cell::new(None),
     })
+}
+
+/// Notes who asks: the tenant of a key that is none of a forger's, or of a session.
+fn note_caller(incoming: &IncomingRequest) {
+    let session = incoming.visitor.as_ref().and_then(|visitor| visitor.session.as_ref());
+    let tenant = incoming.caller.map(|caller| caller.tenant).or_else(|| session.map(|session| session.tenant));
+    if let (Some(trace), Some(tenant)) = (request_trace::current(), tenant) {
+        trace.note_caller(tenant);
+    }
 }
 
 fn find_route(

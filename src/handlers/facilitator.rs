@@ -10,6 +10,7 @@ use crate::clients;
 use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
 use crate::request::IncomingRequest;
+use crate::request_trace;
 use crate::response::OutgoingResponse;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_channel::oneshot;
@@ -78,7 +79,7 @@ pub(super) async fn settle_payment(
             event(TelemetryKind::DeliveryNotReopened, &[TelemetryField::Settlement(given.settlement)]);
         }
     };
-    app::after_answer(context, work);
+    app::after_answer(context, request_trace::carried(work));
     answered.await.map_err(Fault::internal)?
 }
 
@@ -152,6 +153,9 @@ async fn process_payment(
         .map_err(|error| Fault::new(ErrorCode::InvalidJson, "the body must be a JSON object").because_json(&error))?;
     check_rate_guard(app, &caller).await?;
     let read = x402::read(&body);
+    if let Some(network) = read.as_ref().ok().and_then(network_of) {
+        request_trace::note_network(network);
+    }
     let asked = initial_request(new_request(incoming, &caller, verb)?, read.as_ref(), &app.settings);
     let asks_ledger_first = match isolate::refused_caller(caller.hash, incoming.now) {
         // An answer recorded under an `Idempotency-Key` repeats whatever the rates are: the ledger has it.
@@ -213,13 +217,16 @@ const fn is_refusal(response: &LedgerResponse) -> bool {
 
 /// What the request holds beside its body.
 fn new_request(incoming: &IncomingRequest, caller: &Caller, verb: PaymentAction) -> Result<NewRequest, Fault> {
-    let (idempotency, random) = match verb {
-        PaymentAction::Verify => (None, [0; 10]),
+    let (idempotency, traceparent, random) = match verb {
+        PaymentAction::Verify => (None, None, [0; 10]),
         // The random bytes become a settlement's id.
-        PaymentAction::Settle => (read_idempotency_key(incoming)?, app::random()?),
+        PaymentAction::Settle => {
+            let traceparent = request_trace::current().map(|trace| trace.span());
+            (read_idempotency_key(incoming)?, traceparent, app::random()?)
+        }
     };
     let (key, request_id, explain) = (caller.hash, incoming.request_id, incoming.explain);
-    Ok(NewRequest { key, request_id, verb, idempotency, explain, random })
+    Ok(NewRequest { key, request_id, traceparent, verb, idempotency, explain, random })
 }
 
 /// Whether a settlement's `Idempotency-Key` is a value that the buyer can repeat.

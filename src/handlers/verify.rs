@@ -6,12 +6,14 @@ use crate::clients;
 use crate::clients::ledger::LedgerResponse;
 use crate::isolate;
 use crate::request::{IncomingRequest, fault_reply};
+use crate::request_trace;
 use crate::response::OutgoingResponse;
 use crate::rpc::{registry, trace};
 use crate::telemetry::counts;
 use sha2::{Digest, Sha256};
 use worker::Context;
 use x402_api::problem::ProblemContext;
+use x402_api::server_timing::RequestStep;
 use x402_api::{ApiReply, headers, verify as body};
 use x402_chain::network::Network;
 use x402_core::error::{ErrorCode, Fault};
@@ -35,6 +37,7 @@ pub(super) async fn verify_transaction(
     let caller = incoming.caller()?;
     let claim = body::read_claim(&incoming.body)?;
     let idempotency = read_idempotency_key(incoming)?;
+    request_trace::note_network(claim.network);
     if claim.network.environment != caller.environment {
         return Err(environment_mismatch(&claim, &caller));
     }
@@ -42,6 +45,7 @@ pub(super) async fn verify_transaction(
     let mut request = Box::new(VerificationRequest {
         key: caller.hash,
         request_id: incoming.request_id,
+        traceparent: request_trace::outside_span(),
         idempotency,
         chain_on: registry::is_chain_allowed(app, context, claim.network, incoming.now).await,
         claim,
@@ -122,6 +126,7 @@ fn environment_mismatch(claim: &Claim, caller: &Caller) -> Fault {
 /// A coarse limit by location, far above any tier.
 pub(super) async fn check_rate_guard(app: &App, caller: &Caller) -> Result<(), Fault> {
     let Some(guard) = app.guard() else { return Ok(()) };
+    let _checking = request_trace::step(RequestStep::Auth);
     match guard.limit(caller.tenant.to_string()).await {
         Ok(outcome) if !outcome.success => {
             Err(Fault::new(ErrorCode::RateLimited, "far too many requests from this tenant").after(60))

@@ -32,6 +32,7 @@ use crate::app::db;
 use crate::d1;
 use crate::objects::alarm::Working;
 use crate::request::fault_reply;
+use crate::request_trace::{RequestTrace, scope};
 use crate::response::object_response;
 use hear::HandingOver;
 use reply::LedgerOutput;
@@ -72,6 +73,9 @@ struct LedgerState {
     /// Some of the payments without a settlement that were asked about before.
     payments: BTreeMap<String, PaymentRecord>,
 }
+
+/// What the log says of an answer that was given before.
+const REPEATED: &str = "repeated";
 
 /// The most payers kept in memory; then all are dropped.
 const PAYERS_MAX: usize = 4_096;
@@ -185,12 +189,18 @@ impl DurableObject for TenantLedger {
             Ok(envelope) => {
                 let asked =
                     ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
-                let output = self.handle_message(&envelope, (now, head.deadline)).await;
+                let trace = RequestTrace::begin(envelope.request_id, now, None);
+                let output = scope(&trace, self.handle_message(&envelope, (now, head.deadline))).await;
                 if envelope.message.makes_news() {
                     self.wake_streams();
                 }
+                let failed = output.as_ref().err().map(|fault| fault.code.as_str().to_owned());
                 let output = output.unwrap_or_else(|fault| fault_reply(&fault, asked).into());
-                let reply = output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked));
+                let mut reply = output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked));
+                let found = if reply.status >= 400 { failed.or_else(|| trace.code()) } else { trace.outcome() };
+                if let Some(found) = found.filter(|_| envelope.logs_outcome) {
+                    reply.headers.push((LedgerReply::OUTCOME, found));
+                }
                 // A message without its route's access is a key's.
                 let cross_origin = envelope.access.map_or(CrossOrigin::Allowed, headers::cross_origin);
                 object_response(reply, envelope.request_id, cross_origin)

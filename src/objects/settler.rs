@@ -21,6 +21,7 @@ mod turn;
 use crate::app;
 use crate::app::App;
 use crate::metering;
+use crate::request_trace::{RequestTrace, scope};
 use crate::rpc;
 use crate::rpc::third_party;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
@@ -130,8 +131,14 @@ impl DurableObject for Settler {
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
         let head = MessageHead::read(request.inner().url().as_str());
+        let (now, traceparent) = (app::now(), request.headers().get("traceparent")?);
         let body = request.text().await?;
         let reply = match serde_json::from_str(&body) {
+            // Providers are asked in the trace of the request that has the Settler act.
+            Ok(message) if traceparent.is_some() => {
+                let trace = RequestTrace::begin(app::request_id(now), now, traceparent.as_deref());
+                scope(&trace, self.run_order(message)).await
+            }
             Ok(message) => self.run_order(message).await,
             Err(error) => Err(Fault::internal(format!("a settler could not read its message: {}", json_place(&error)))),
         };

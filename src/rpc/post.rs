@@ -2,10 +2,12 @@
 
 use super::now;
 use crate::outbound::{HttpAnswer, OutboundFailure, OutboundRequest, deadline, exchange, request_headers};
+use crate::request_trace::{self, ProviderCall};
 use crate::telemetry::counts;
 use core::fmt;
 use futures_util::future::LocalBoxFuture;
 use wasm_bindgen::JsValue;
+use x402_api::server_timing::RequestStep;
 use x402_chain::breaker::AttemptOutcome;
 use x402_chain::facts::{ErrorClass, RpcError};
 use x402_chain::network::Network;
@@ -87,8 +89,8 @@ pub(super) fn post_json<'a>(network: &'static Network, url: &'a str, body: &'a s
     post_json_within(network, url, body, ATTEMPT_MS)
 }
 
-/// Counts a request to a provider and how it has ended.
-fn count_call(network: &Network, url: &str, took_ms: u64, answer: &Result<HttpAnswer, OutboundFailure>) {
+/// Counts a request to a provider and how it has ended, and notes it.
+fn count_call(network: &'static Network, url: &str, ms: u64, answer: &Result<HttpAnswer, OutboundFailure>) {
     let outcome = match answer {
         Ok(HttpAnswer { status: 429, .. }) => "rate_limited",
         Ok(HttpAnswer { status: 400.., .. }) => "http_error",
@@ -96,8 +98,10 @@ fn count_call(network: &Network, url: &str, took_ms: u64, answer: &Result<HttpAn
         Err(OutboundFailure::TooLarge) => "too_large",
         Err(OutboundFailure::Failed | OutboundFailure::Redirected(_) | OutboundFailure::BrokenOff) => "no_answer",
     };
-    counts::count(MetricFamily::ProviderCalls, &[network.key, &host(url), outcome]);
-    counts::observe(MetricFamily::ProviderCallDuration, &[network.key], took_ms);
+    let host = host(url);
+    counts::count(MetricFamily::ProviderCalls, &[network.key, &host, outcome]);
+    counts::observe(MetricFamily::ProviderCallDuration, &[network.key], ms);
+    request_trace::note_call(ProviderCall { at: now(), network, host, outcome, ms });
 }
 
 /// Posts a body and reads the answer, all within so many milliseconds.
@@ -109,10 +113,17 @@ pub(super) fn post_json_within<'a>(
 ) -> PendingAnswer<'a> {
     let (deadline, began) = (deadline(limit_ms), now());
     Box::pin(async move {
+        let _asking = request_trace::step(RequestStep::Chain);
         let ProviderAccess { url, authorization } = provider_access(address);
-        let headers = match authorization.as_deref() {
-            None => JSON_HEADERS.with(JsValue::clone),
-            Some(own) => request_headers(&[JSON, ("authorization", own)]),
+        // Ids alone: nothing else of a client's goes to a provider.
+        let span = request_trace::current().map(|trace| trace.next_span().to_string());
+        let headers = match (authorization.as_deref(), span.as_deref()) {
+            (None, None) => JSON_HEADERS.with(JsValue::clone),
+            (own, span) => {
+                let own = own.map(|own| ("authorization", own));
+                let all: Vec<_> = [JSON].into_iter().chain(own).chain(span.map(|span| ("traceparent", span))).collect();
+                request_headers(&all)
+            }
         };
         let request =
             OutboundRequest { url: &url, headers: &headers, body: Some(body), deadline, answer_max: BODY_MAX };

@@ -3,14 +3,17 @@
 use super::now;
 use super::post::{ProviderFailure, post_json};
 use super::shared::{self, SharedAnswer};
+use crate::request_trace::{self, ProviderCall};
 use futures_util::future::{LocalBoxFuture, join_all};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use worker::Context;
+use x402_api::server_timing::RequestStep;
 use x402_chain::batching::{BatchRefusal, BatchSupport};
 use x402_chain::facts::{Call, ErrorClass, Facts, RpcError, RpcReply};
 use x402_chain::jsonrpc;
 use x402_chain::network::Network;
+use x402_core::settings::provider::host;
 
 thread_local! {
     /// What is known of the providers that have refused a batch.
@@ -20,6 +23,10 @@ thread_local! {
 fn provider_takes_batches(url: &str) -> bool {
     BATCHING.with_borrow(|all| all.get(url).is_none_or(|batching| batching.is_on(now())))
 }
+
+/// How calls ended that went in a request with those of other payments.
+const SHARED: &str = "shared";
+const SHARED_RATE_LIMITED: &str = "shared_rate_limited";
 
 /// Whom a round of calls asks.
 #[derive(Clone, Copy)]
@@ -167,7 +174,7 @@ async fn post_or_share(
 ) -> Result<jsonrpc::Replies, Unanswered> {
     let flight = match shares {
         None => None,
-        Some(context) => match shared::ask(context, network, url, calls).await {
+        Some(context) => match ask_with_others(context, network, url, calls).await {
             SharedAnswer::Replies(replies) => return Ok(replies),
             SharedAnswer::RateLimited(after_s) => {
                 return Err(Unanswered::Failed(ProviderFailure::RateLimited(after_s)));
@@ -178,6 +185,21 @@ async fn post_or_share(
     let replies = post_calls(network, url, calls).await;
     drop(flight);
     replies
+}
+
+/// Asks together with other payments. The request that several share belongs to the trace of none.
+async fn ask_with_others(context: &Context, network: &'static Network, url: &str, calls: &[Call]) -> SharedAnswer {
+    let (_asking, began) = (request_trace::step(RequestStep::Chain), now());
+    let answer = shared::ask(context, network, url, calls).await;
+    let outcome = match &answer {
+        SharedAnswer::Replies(_) => SHARED,
+        SharedAnswer::RateLimited(_) => SHARED_RATE_LIMITED,
+        // Nobody was asked yet.
+        SharedAnswer::Apart(_) => return answer,
+    };
+    let at = now();
+    request_trace::note_call(ProviderCall { at, network, host: host(url), outcome, ms: at.since(began) });
+    answer
 }
 
 async fn post_calls(network: &'static Network, url: &str, calls: &[Call]) -> Result<jsonrpc::Replies, Unanswered> {

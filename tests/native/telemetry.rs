@@ -27,7 +27,7 @@ fn a_log_line_is_a_message_and_its_members() {
         TelemetryField::Settlement(None),
     ];
     let line = event_line(TelemetryKind::Faulted, &fields);
-    let members = r#""code":"INTERNAL","endpoint":"none","message":"fault","requestId":"req_"#;
+    let members = r#""code":"INTERNAL","endpoint":"none","message":"fault","request_id":"req_"#;
     assert!(line.starts_with(&format!(r#"{{"cause":"a cause",{members}"#)), "{line}");
     assert!(line.ends_with(r#"","settlement":null}"#), "{line}");
     // A fault without a cause is said by its sentence.

@@ -112,6 +112,7 @@ mod tests {
             completed_at: None,
             attempts: Vec::new(),
             handed_over: handed_over.then_some(handed),
+            traceparent: None,
         }
     }
 

@@ -45,6 +45,7 @@ pub mod rebuild;
 pub mod recipients;
 pub mod records;
 pub mod refusal;
+pub mod server_timing;
 pub mod session;
 pub mod settlements;
 pub mod status;

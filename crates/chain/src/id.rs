@@ -109,6 +109,12 @@ macro_rules! ulid_id {
                 UnixMillis(self.0.timestamp_ms())
             }
 
+            /// Its 128 bits: the time, then the random ones.
+            #[must_use]
+            pub const fn bits(self) -> u128 {
+                self.0.0
+            }
+
             /// The next id after this one; itself at the end of all ids.
             #[must_use]
             pub fn next(self) -> Self {

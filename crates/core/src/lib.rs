@@ -25,6 +25,7 @@ pub mod sealing;
 pub mod settings;
 pub mod settlement;
 pub mod tenancy;
+pub mod traceparent;
 pub mod verdict;
 pub mod verification;
 pub mod webhook;

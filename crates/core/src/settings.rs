@@ -4,6 +4,7 @@ mod billing;
 pub mod mail;
 mod operators;
 pub mod provider;
+mod request_log;
 pub mod sign_in;
 
 use billing::BillingSettings;
@@ -185,6 +186,7 @@ pub const SETTINGS: &[Setting] = &[
     operators::ALERT_URL_ROW,
     operators::MAIL_ROW,
     operators::METRICS_ROW,
+    request_log::ROW,
     billing::ROWS[0],
     billing::ROWS[1],
     billing::ROWS[2],
@@ -225,6 +227,7 @@ pub struct Settings {
     sign_in: SignInSettings,
     operators: OperatorSettings,
     billing: BillingSettings,
+    logs_all: bool,
 }
 
 impl fmt::Debug for Settings {
@@ -280,6 +283,7 @@ impl Settings {
         let sign_in = SignInSettings::read(&get, public_url.is_some(), &mut wrong);
         let operators = OperatorSettings::read(&get, &mut wrong);
         let billing = BillingSettings::read(&get, &mut wrong);
+        let logs_all = request_log::read(&get, &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -297,6 +301,7 @@ impl Settings {
                     sign_in,
                     operators,
                     billing,
+                    logs_all,
                 })
             }
             (..) => Err(mistakes),

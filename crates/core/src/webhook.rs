@@ -2,6 +2,7 @@
 
 pub mod backlog;
 pub mod breaker;
+pub mod cause;
 pub mod changes;
 pub mod delivery;
 pub mod endpoint;

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use x402_chain::id::EventId;
 use x402_chain::time::UnixMillis;
 use x402_core::error::Fault;
+use x402_core::webhook::cause::trace_of_message;
 use x402_core::webhook::delivery::head_of;
 use x402_core::webhook::outcome::AttemptEnd;
 use x402_core::webhook::signature::sign;
@@ -98,12 +99,14 @@ pub(super) async fn attempt(
             let sent_s = app::now().0 / 1_000;
             let keys = target.secrets.iter().map(|secret| secret.key().as_slice());
             let (signature, timestamp) = (sign(keys, &id, sent_s, message.as_bytes()), sent_s.to_string());
+            let traceparent = trace_of_message(&message, flight.event, flight.number).to_string();
             let headers = request_headers(&[
                 ("content-type", "application/json"),
                 ("user-agent", USER_AGENT),
                 ("webhook-id", &id),
                 ("webhook-timestamp", &timestamp),
                 ("webhook-signature", &signature),
+                ("traceparent", &traceparent),
             ]);
             let sent = OutboundRequest {
                 url: &target.url,

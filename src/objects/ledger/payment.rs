@@ -3,10 +3,11 @@
 use super::remembered_refusal::with_remembered_refusal;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{LedgerState, TenantLedger, check_deadline};
+use super::{LedgerState, REPEATED, TenantLedger, check_deadline};
 use crate::clients::ledger::REPLAYED;
 use crate::isolate;
 use crate::request::fault_reply;
+use crate::request_trace;
 use x402_api::answer::AnswerEcho;
 use x402_api::explain::{ComposedAnswer, ExplainRequest};
 use x402_api::{ApiReply, answer, explain, headers, problem};
@@ -117,6 +118,7 @@ impl PaymentStepInput<'_> {
                 return (self.done(reply, admission), writes);
             }
             Err(AdmissionStop::Repeat(status, body)) => {
+                request_trace::note_outcome(REPEATED);
                 let reply = explain::explain_again(status, body, self.explains()).with(REPLAYED, "true");
                 return (
                     self.done(reply.into(), admission),
@@ -176,6 +178,7 @@ impl PaymentStepInput<'_> {
 
     /// An answer in the protocol's words, and its whole body for a later repeat.
     fn compose(&self, answer: &PaymentAnswer) -> (LedgerOutput, String) {
+        request_trace::note_outcome(answer.outcome_name());
         let payer = self.asked.payer.map(|payer| payer.to_string());
         let echo = AnswerEcho { payer, network: &self.asked.network_text };
         let ComposedAnswer { whole, reply } = answer::compose_answer(answer, echo, self.explains());

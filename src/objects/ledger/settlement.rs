@@ -7,6 +7,7 @@ use super::reply::LedgerOutput;
 use crate::app;
 use crate::app::App;
 use crate::clients;
+use crate::request_trace;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde_json::value::RawValue;
 use x402_api::answer::AnswerEcho;
@@ -87,6 +88,7 @@ impl TenantLedger {
         let key = kept.progress.lease.as_ref().and_then(|lease| lease.key.clone());
         let taken = kept.deliver(envelope.request_id, now);
         let answer = delivered(taken, &kept, deliver.found.clone());
+        request_trace::note_outcome(answer.outcome_name());
         let echo = AnswerEcho { payer: Some(kept.settlement.payer.clone()), network: &deliver.network_text };
         let ComposedAnswer { whole, reply } = answer::compose_answer(&answer, echo, wish);
         if taken == TakeResult::Nothing {

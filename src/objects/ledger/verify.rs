@@ -3,12 +3,13 @@
 use super::remembered_refusal::with_remembered_refusal;
 use super::reply::LedgerOutput;
 use super::store::LedgerStore;
-use super::{LedgerState, TenantLedger};
+use super::{LedgerState, REPEATED, TenantLedger};
 use crate::app::db;
 use crate::clients::ledger::REPLAYED;
 use crate::d1;
 use crate::isolate;
 use crate::request::fault_reply;
+use crate::request_trace;
 use std::collections::BTreeSet;
 use x402_api::{ApiReply, headers, problem};
 use x402_chain::address::{Address, Family};
@@ -20,6 +21,7 @@ use x402_core::error::Fault;
 use x402_core::messages::ledger::{LedgerEnvelope, LedgerReply};
 use x402_core::settlement::payment::{SettlementRecord, authorization_id, transaction_authorization_id};
 use x402_core::tenancy::admission::{Admission, AdmissionStop, IdempotencyRecord, authorize_key, not_registered};
+use x402_core::verdict::RefusalCode;
 use x402_core::verification::answer::{VerificationAnswer, VerificationStatus};
 use x402_core::verification::claims;
 use x402_core::verification::claims::{ClaimUnit, HeldClaim, PriorClaim};
@@ -158,6 +160,7 @@ impl VerificationStepInput<'_> {
             }
             Err(AdmissionStop::Register(address)) => return Ok(VerificationStep::Register(address)),
             Err(AdmissionStop::Repeat(status, body)) => {
+                request_trace::note_outcome(REPEATED);
                 let reply = ApiReply::stored(status, body).with(REPLAYED, "true");
                 return Ok(VerificationStep::Done(self.with_rates(reply.into(), admission)));
             }
@@ -261,6 +264,8 @@ impl VerificationStepInput<'_> {
 
     fn write_outcome(&self, outcome: &VerificationOutcome, counted: Option<u64>) -> Result<ApiReply, Fault> {
         let reply = ApiReply::json(200, &outcome.answer);
+        let refused = outcome.answer.error_code.map(RefusalCode::as_str);
+        request_trace::note_outcome(refused.unwrap_or_else(|| outcome.answer.status.name()));
         let id = outcome.answer.id.to_string();
         for claim in &outcome.claims {
             self.store.put_claim(claim)?;

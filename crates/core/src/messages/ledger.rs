@@ -42,6 +42,9 @@ pub struct LedgerEnvelope {
     /// Whether the request begins an export, which the ledger counts. A ledger of the build before counts none.
     #[serde(default, skip_serializing_if = "core::ops::Not::not")]
     pub counted: bool,
+    /// Whether the caller takes [`LedgerReply::OUTCOME`] from the reply; the build before would pass it on.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub logs_outcome: bool,
     /// The message.
     // The member's name in version 1.
     #[serde(rename = "ask")]
@@ -67,6 +70,7 @@ impl LedgerEnvelope {
             access: None,
             from: None,
             counted: false,
+            logs_outcome: false,
             message,
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::error::Fault;
 use crate::event::EventKind;
+use crate::traceparent::TraceParent;
 use serde::{Deserialize, Serialize};
 use x402_chain::id::{RequestId, SettlementId};
 use x402_chain::network;
@@ -86,6 +87,11 @@ pub struct Settlement {
     /// The request that its success was handed over to; `null` if it was not.
     #[serde(default)]
     pub handed_over: Option<HandedOver>,
+    /// The request that reserved its last attempt as a part of its trace, in the form of the header `traceparent` (W3C Trace
+    /// Context); absent where an older build has reserved it. Webhooks about the settlement belong to the same trace.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
 }
 
 impl Settlement {

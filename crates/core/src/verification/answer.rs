@@ -2,6 +2,7 @@
 
 use crate::error::Fault;
 use crate::event::EventKind;
+use crate::traceparent::TraceParent;
 use crate::verdict::RefusalCode;
 use core::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -186,7 +187,7 @@ pub struct ClaimedBy {
     pub claimed_at: String,
 }
 
-/// The answer to `POST /v1/verify`. Every member is always present.
+/// The answer to `POST /v1/verify`. Every member but `traceparent` is always present.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 pub struct VerificationAnswer {
@@ -196,6 +197,11 @@ pub struct VerificationAnswer {
     /// The id of the HTTP request that was answered.
     #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
     pub request_id: RequestId,
+    /// The request as a part of its trace, in the form of the header `traceparent` (W3C Trace Context); absent where the request
+    /// had no such header. Webhooks about the verification belong to the same trace.
+    #[cfg_attr(not(target_arch = "wasm32"), schemars(with = "String"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// Whether the tenant was paid.
     pub success: bool,
     /// The state of the payment.

@@ -9,6 +9,7 @@ use crate::tenancy::admission::{
 };
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tenant::Tenant;
+use crate::traceparent::TraceParent;
 use crate::verdict::RefusalCode;
 use crate::verification::answer::{
     ClaimedBy, Finality, TransferLine, TransferPlace, VerificationAnswer, VerificationStatus,
@@ -35,6 +36,9 @@ pub struct VerificationRequest {
     pub key: KeyHash,
     /// The HTTP request's id.
     pub request_id: RequestId,
+    /// The request's span, where a trace of the caller's goes on with it; absent in a message of the build before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// The `Idempotency-Key`, with the SHA-256 of the body.
     pub idempotency: Option<IdempotencyKey>,
     /// The question, as the body states it.
@@ -285,6 +289,7 @@ fn verification_answer(
     VerificationAnswer {
         id,
         request_id: request.request_id,
+        traceparent: request.traceparent,
         success: paid,
         status,
         tx_hash: claim.tx.to_string(),

@@ -72,7 +72,11 @@ impl LedgerReply {
     const UNRECORDED_V1: &'static str = "x-ledger-unrecorded";
     const SUCCESS_V1: &'static str = "x-ledger-handed-over";
 
-    /// The headers that are for the Worker alone: no caller gets them.
+    /// The header that says what was found about a payment, or the code of a problem, for the log: where the message asks
+    /// for it.
+    pub const OUTCOME: &'static str = "x-ledger-outcome";
+
+    /// The headers that are for the Worker alone: no caller gets them, nor [`Self::OUTCOME`].
     pub const INTERNAL_HEADERS: [&'static str; 4] =
         [Self::HEADER, Self::REFUSED_V1, Self::UNRECORDED_V1, Self::SUCCESS_V1];
 

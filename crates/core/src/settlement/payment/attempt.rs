@@ -70,6 +70,7 @@ pub(super) fn new_attempt(
         attempts: earlier.map_or_else(Vec::new, |earlier| earlier.settlement.attempts.clone()),
         // Goods that were given stay given, also if the block of the attempt has left the chain.
         handed_over: earlier.and_then(|earlier| earlier.settlement.handed_over.clone()),
+        traceparent: request.traceparent,
     };
     let progress = SettlementProgress {
         attempt: earlier.map_or(0, |earlier| earlier.progress.attempt.saturating_add(1)),

@@ -48,6 +48,18 @@ pub enum PaymentAnswer {
     Settle(Result<PaymentSuccess, PaymentRefusal>),
 }
 
+impl PaymentAnswer {
+    /// The answer in a word, for the log: `valid`, the settlement's status, or the reason in the protocol's strings.
+    #[must_use]
+    pub fn outcome_name(&self) -> &'static str {
+        match self {
+            Self::Verify(Ok(_)) => "valid",
+            Self::Settle(Ok(success)) => success.settlement.status.name(),
+            Self::Verify(Err(refusal)) | Self::Settle(Err(refusal)) => refusal.reason.as_str(),
+        }
+    }
+}
+
 /// A completed settlement whose success is handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PaymentSuccess {

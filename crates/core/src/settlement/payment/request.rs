@@ -1,6 +1,7 @@
 //! One x402 request as the Worker hands it to the ledger.
 
 use crate::tenancy::key::KeyHash;
+use crate::traceparent::TraceParent;
 use crate::verification::decision::IdempotencyKey;
 use alloy_primitives::B256;
 use serde::{Deserialize, Serialize};
@@ -29,6 +30,9 @@ pub struct PaymentRequest {
     pub key: KeyHash,
     /// The HTTP request's id.
     pub request_id: RequestId,
+    /// The span of a settle request; absent in a message of the build before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traceparent: Option<TraceParent>,
     /// Verify or settle.
     pub verb: PaymentAction,
     /// The network as the request wrote it: an answer echoes it.

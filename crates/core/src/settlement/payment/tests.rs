@@ -70,6 +70,7 @@ fn asked(verb: PaymentAction) -> PaymentRequest {
     PaymentRequest {
         key: key(),
         request_id: RequestId::new(NOW, [1; 10]),
+        traceparent: None,
         verb,
         network_text: "eip155:8453".to_owned(),
         network: Some("base".to_owned()),

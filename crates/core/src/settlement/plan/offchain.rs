@@ -6,6 +6,7 @@ use crate::settlement::payment::{
     PaymentAction, PaymentFinding, PaymentRequest, PaymentTerms, authorization_id, transaction_authorization_id,
 };
 use crate::tenancy::key::KeyHash;
+use crate::traceparent::TraceParent;
 use crate::verification::decision::IdempotencyKey;
 use sha2::{Digest, Sha256};
 use std::cell::Cell;
@@ -26,6 +27,8 @@ pub struct NewRequest {
     pub key: KeyHash,
     /// The HTTP request's id.
     pub request_id: RequestId,
+    /// The span of a settle request.
+    pub traceparent: Option<TraceParent>,
     /// Verify or settle.
     pub verb: PaymentAction,
     /// The `Idempotency-Key` of a settle request.
@@ -43,12 +46,13 @@ pub fn initial_request(
     read: Result<&Payment, &MalformedPayment>,
     settings: &Settings,
 ) -> PaymentRequest {
-    let NewRequest { key, request_id, verb, idempotency, explain, random } = request;
+    let NewRequest { key, request_id, traceparent, verb, idempotency, explain, random } = request;
     let network_text = read.map_or_else(|malformed| &malformed.network, |payment| &payment.requirements.network);
     let network = read.ok().and_then(|payment| network_named(&payment.requirements.network));
     PaymentRequest {
         key,
         request_id,
+        traceparent,
         verb,
         network_text: network_text.clone(),
         network: None,

@@ -79,6 +79,7 @@ impl Case {
         let request = NewRequest {
             key: KeyHash::of("a key"),
             request_id: RequestId::new(NOW, [1; 10]),
+            traceparent: None,
             verb: self.verb,
             idempotency: Some(IdempotencyKey { key: "k".to_owned(), body_hash: "h".to_owned() }),
             explain: false,
@@ -476,5 +477,6 @@ fn settlement() -> Settlement {
         completed_at: None,
         attempts: Vec::new(),
         handed_over: None,
+        traceparent: None,
     }
 }
