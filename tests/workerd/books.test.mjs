@@ -5,6 +5,7 @@ import { after, test } from "node:test";
 import { seeded } from "../peers/mutations.mjs";
 import { balance } from "./books/balance.mjs";
 import { collect } from "./books/collect.mjs";
+import { FAULTS } from "./books/faults.mjs";
 import { startLoad } from "./books/load.mjs";
 import { startWorld } from "./books/world.mjs";
 
@@ -54,6 +55,4 @@ const underLoad = (name, fault) =>
     world = own;
   });
 
-underLoad("a killed workerd", async (own) => {
-  await own.kill();
-});
+for (const [name, fault] of Object.entries(FAULTS)) underLoad(`the books balance after ${name}`, fault);

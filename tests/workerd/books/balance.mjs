@@ -335,6 +335,20 @@ function checkHandOvers({ journal, accounts }) {
   });
 }
 
+/** A record has left its chain if its payment has, and no other. */
+function checkChain({ journal, accounts }) {
+  const gone = new Set(journal.dropped);
+  const since = journal.jumps.at(-1) ?? 0;
+  return accounts.flatMap(({ name, months }) =>
+    months.flatMap((record) => {
+      const { tx_hash: tx, status, claimed } = bodyOf(record);
+      if (status === "reorged" && !gone.has(tx)) return [`${name} says that ${tx} has left its chain`];
+      const isFollowed = claimed && timeOf(record.id) > since;
+      return isFollowed && gone.has(tx) && status !== "reorged" ? [`${name} says that ${tx} is ${status}, and it has left its chain`] : [];
+    }),
+  );
+}
+
 /** 9. Each mail that was asked for is sent, once. A link whose time ran out by a jump of the clock is sent to nobody. */
 function checkMails({ journal, mails }) {
   const asked = new Set(journal.mails);
@@ -361,6 +375,7 @@ const checks = {
   nonces: checkNonces,
   events: checkEvents,
   "hand-overs": checkHandOvers,
+  chain: checkChain,
   mails: checkMails,
 };
 

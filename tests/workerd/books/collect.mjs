@@ -1,6 +1,6 @@
 // Reads the books for `balance`: from the outside what the API lists, from the inside the rows of objects, D1 and R2, and the chain.
 import { TOKEN } from "../../../scripts/lib/evm.mjs";
-import { archived, rollups, stored } from "../months.mjs";
+import { archived, archivedFrom, monthOf, rollups, stored, timeOf } from "../months.mjs";
 import { readObjects } from "../state.mjs";
 
 /** @typedef {import("./balance.mjs").Books} Books */
@@ -66,7 +66,7 @@ async function readAccount(world, own, kept) {
   const ledger = kept.get(own.name) ?? none;
   // Months count settlements that were made in them; one that is archived has no rows any more.
   const inMonths = months.flatMap(({ settlements }) => settlements.map(({ id, status, revision }) => ({ id, status, revision })));
-  const isArchived = own.archivedBefore ?? "";
+  const isArchived = ({ id }) => archivedFrom(monthOf(timeOf(id))) <= world.now() && !inMonths.some((one) => one.id === id);
   return {
     name: own.name,
     payTo: own.to,
@@ -74,7 +74,7 @@ async function readAccount(world, own, kept) {
     limit: own.limit,
     ledger,
     months: records,
-    monthSettlements: [...inMonths, ...ledger.settlements.filter(({ id }) => id < isArchived && !inMonths.some((one) => one.id === id))],
+    monthSettlements: [...inMonths, ...ledger.settlements.filter(isArchived)],
     rollups: [...(await rollups(worker, own.id))],
     directory: { settlements: copies, usage: rows },
     shown: {

@@ -27,7 +27,8 @@ async function ask(world, { key, body, path, idempotency, leaves }) {
   await until(() => world.isUp, "the Worker to be up", 60_000);
   const { answer, cut } = caller(world.worker, { key, body }, idempotency ? { "idempotency-key": idempotency } : {}, path);
   if (leaves !== undefined) setTimeout(cut, leaves);
-  return answer;
+  world.inFlight += 1;
+  return answer.finally(() => (world.inFlight -= 1));
 }
 
 /** Verifies, and notes what came. @param {World} world @param {Own} own */

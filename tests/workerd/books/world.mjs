@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ACCOUNTS, KEYS, startEvm } from "../../../scripts/lib/evm.mjs";
 import { Browser } from "../browser.mjs";
 import { startMock } from "../mock-rpc.mjs";
-import { ask as askMonth, stored } from "../months.mjs";
+import { archivedFrom, ask as askMonth, stored, timeOf } from "../months.mjs";
 import { random } from "../payment.mjs";
 import { startProxy } from "../proxy.mjs";
 import { hearing, receivers } from "../receivers.mjs";
@@ -28,7 +28,7 @@ const BUDGETS = { SETTLE_DAILY_USD: "100000", SETTLE_DAILY_SIGNER_USD: "100000" 
 
 /** A seller's environment under load.
  * @typedef {{ name: string, id: string, environment: string, key: string, to: string, host: string, hears: RegExp, path: string,
- *   limit: number | null, archivedBefore: string | null }} Own */
+ *   limit: number | null }} Own */
 
 /** Starts it all. */
 export async function startWorld() {
@@ -63,6 +63,8 @@ export class World {
   state = mkdtempSync(join(tmpdir(), "x402-books-"));
   play = receivers();
   messages = 0;
+  /** Requests of the load that have got no answer yet. */
+  inFlight = 0;
 
   /**
    * @param {import("../../../scripts/lib/evm.mjs").Evm} evm
@@ -105,7 +107,7 @@ export class World {
     this.play.set(host, () => (++this.messages % 20 === 0 ? 503 : 200));
     const { path } = await own.endpoint(host, { events: HEARD });
     const hears = /^(verification|payment|settlement)\./;
-    return { name: `${own.id}:${environment}`, id: own.id, environment, key: own.key, to, host, hears, path, limit, archivedBefore: null };
+    return { name: `${own.id}:${environment}`, id: own.id, environment, key: own.key, to, host, hears, path, limit };
   }
 
   /** The Worker's clock. */
@@ -227,6 +229,7 @@ export class World {
       ...waits("Courier", "deliveries", { deliveries: "SELECT COUNT(*) AS count FROM deliveries WHERE state = 'waiting'" }),
       ...waits("Settler", "flights", { flights: "SELECT COUNT(*) AS count FROM flights WHERE report IS NULL OR told = 0" }),
     ];
+    const due = stored(worker).filter(({ month, is_late, records }) => !is_late && records.length && archivedFrom(month) <= this.now());
     const [mails] = await worker.sql("SELECT COUNT(*) AS count FROM mails WHERE state = 'queued'");
     const [changes] = await worker.sql(
       "SELECT COUNT(*) AS count FROM directory_outbox WHERE shipped_ms IS NULL OR loaded_ms IS NULL OR heard_ms IS NULL",
@@ -246,6 +249,24 @@ export class World {
     ]
       .filter(([, number]) => Number(number) > 0)
       .map(([what, number]) => `${number} ${what}`);
+  }
+
+  /** How many records say that their payment is on its chain, which has lost it. After a jump of the clock nobody looks any more. */
+  unfollowed() {
+    const since = this.journal.jumps.at(-1) ?? 0;
+    const gone = new Set(this.journal.dropped);
+    const standing = "SELECT id, json_extract(body, '$.tx_hash') AS tx FROM records WHERE json_extract(body, '$.status') = 'confirmed'";
+    const all = readObjects(this.worker, "TenantLedger", "records", (rows) => rows(standing)).flat();
+    return all.filter(({ id, tx }) => gone.has(tx) && timeOf(id) > since).length;
+  }
+
+  /** How many records follow a payment that is not final yet. */
+  notFinal() {
+    const since = this.journal.jumps.at(-1) ?? 0;
+    const watched = "SELECT id FROM records WHERE watched = 1 AND json_extract(body, '$.status') = 'confirmed'";
+    return readObjects(this.worker, "TenantLedger", "records", (rows) => rows(watched))
+      .flat()
+      .filter(({ id }) => timeOf(id) > since).length;
   }
 
   /** How many accounts have used what the directory does not have yet. */
@@ -273,9 +294,18 @@ export class World {
       left = await this.unsettled();
       return left.length === 0;
     };
-    await until(isCalm, "calm", PATIENCE_MS).catch((error) => {
-      throw new Error(`${error.message}: ${left.join(", ")}`);
-    });
+    const wait = (condition) =>
+      until(condition, "calm", PATIENCE_MS).catch((error) => {
+        throw new Error(`${error.message}: ${left.join(", ")}`);
+      });
+    await wait(isCalm);
+    // What is left of the scripted chain becomes final.
+    this.young = [];
+    for (const mock of this.mocks) {
+      mock.head += 10;
+      mock.finalized += 10;
+    }
+    await wait(async () => (await isCalm()) && this.notFinal() === 0);
   }
 
   async stop() {
