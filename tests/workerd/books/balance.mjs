@@ -285,7 +285,8 @@ function handOver(paid, settlement) {
   const lost = paid.settles.filter(({ outcome }) => outcome === "unknown");
   const wrong = wins.size > 1 ? [`its success was given to ${wins.size} sales`] : [];
   if (!settlement) return wins.size ? ["a success without a settlement", ...wrong] : wrong;
-  const { status, handed_over } = settlement.body;
+  const { status } = settlement;
+  const { handed_over } = settlement.body;
   if (wins.size && status !== "completed") wrong.push(`a success, and its settlement is ${status}`);
   if (status === "pending") wrong.push("its settlement is pending");
   if (status !== "completed") return wrong;

@@ -51,7 +51,7 @@ async function archive(world) {
   await world.wake();
   await until(() => stored(world.worker).some(({ month }) => month === monthOf(world.now())), "records in the month");
   await world.worker.away("ARCHIVE");
-  await world.jump(archivedFrom(monthOf(world.now())) - world.now() + 1_000);
+  await world.travel(archivedFrom(monthOf(world.now())) + 1_000);
   const hasFailed = async () => {
     await world.wake().catch(() => {});
     return world.worker.log.lines.some((line) => line.includes("ARCHIVE is away"));
@@ -92,12 +92,13 @@ async function vanish({ mocks, nodes }) {
 
 /** The clock jumps over the end of a day, and stands a moment before the end of a month. @param {World} world */
 async function monthEnd(world) {
-  await world.jump(DAY);
+  await world.travel(world.now() + DAY);
   await span();
   const [year, month] = monthOf(world.now()).split("-").map(Number);
-  await world.jump(Date.UTC(year, month, 1) - world.now() - SPAN_MS / 2);
+  const end = Date.UTC(year, month, 1);
+  await world.travel(end - SPAN_MS / 2);
+  await until(() => world.now() > end, "the next month");
   await span();
-  await until(() => Date.UTC(year, month, 1) < world.now(), "the next month");
 }
 
 /** Both chains lose blocks: payments that were verified are in no block any more, and settlements are not either. @param {World} world */

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { ACCOUNTS, KEYS, startEvm } from "../../../scripts/lib/evm.mjs";
 import { Browser } from "../browser.mjs";
 import { startMock } from "../mock-rpc.mjs";
-import { archivedFrom, ask as askMonth, stored, timeOf } from "../months.mjs";
+import { archivedFrom, ask as askMonth, stored, timeOf, ulid } from "../months.mjs";
 import { random } from "../payment.mjs";
 import { startProxy } from "../proxy.mjs";
 import { hearing, receivers } from "../receivers.mjs";
@@ -20,6 +20,8 @@ const [SECOND, MINUTE] = [1_000, 60_000];
 const SMALL_QUOTA = 40;
 /** Longer than a lease. */
 const LEASE_MS = 31 * SECOND;
+/** How far the clock jumps at most. */
+const STEP_MS = 25 * 86_400_000;
 /** How long the system may take to settle once nothing is wrong any more. */
 const PATIENCE_MS = 120_000;
 const HEARD = ["verification.*", "payment.*", "settlement.*"];
@@ -143,8 +145,24 @@ export class World {
 
   /** The same over what people have waited for. */
   async jump(ms) {
-    this.journal.jumps.push(this.now());
     await this.advance(ms);
+    this.journal.jumps.push(this.now() - ms);
+  }
+
+  /** Goes to a time while requests come, in steps: an event that is a month old is sent to nobody any more. */
+  async travel(to) {
+    while (this.now() < to) {
+      await this.jump(Math.min(to - this.now(), STEP_MS));
+      const hasArrived = this.whatIsOnItsWay();
+      const isDone = async () => {
+        await this.wake();
+        if (hasArrived()) return true;
+        // Where that goes past the time, what comes next is as far.
+        await this.advance(Math.min(MINUTE, Math.max(to - this.now(), SECOND)));
+        return false;
+      };
+      if (to - this.now() > SECOND) await until(isDone, "events to arrive", PATIENCE_MS);
+    }
   }
 
   stranger() {
@@ -242,6 +260,8 @@ export class World {
     const missing = landed.reduce((all, one) => all + one, 0) - onChain.reduce((all, one) => all + Number(one), 0);
     return [
       ...inObjects,
+      ["months to archive", due.length],
+      ["reorganised payments", this.unfollowed()],
       ["mails", mails.count],
       ["changes", changes.count],
       ["usage", usage],
@@ -249,6 +269,33 @@ export class World {
     ]
       .filter(([, number]) => Number(number) > 0)
       .map(([what, number]) => `${number} ${what}`);
+  }
+
+  /** A condition: whether all events that are on their way now have arrived. */
+  whatIsOnItsWay() {
+    const newest = (all, table) => all(`SELECT COALESCE(MAX(seq), 0) AS seq FROM ${table}`)[0].seq;
+    const marks = readObjects(
+      this.worker,
+      "TenantLedger",
+      "outbox",
+      (all, id) => /** @type {[string, number[]]} */ ([id, [newest(all, "outbox"), newest(all, "webhooks_waiting")]]),
+    );
+    const [upto, seqs] = [ulid(this.now(), 0n), new Map(marks)];
+    const waits = (all, id) => {
+      const [entry = 0, webhook = 0] = seqs.get(id) ?? [];
+      return all(
+        `SELECT (SELECT COUNT(*) FROM outbox WHERE seq <= ?) + (SELECT COUNT(*) FROM webhooks_waiting WHERE seq <= ?) +
+          (SELECT COUNT(*) FROM records WHERE id < ? AND
+          id > COALESCE((SELECT json_extract(value, '$.record') FROM state WHERE name = 'shipped'), '')) AS count`,
+        entry,
+        webhook,
+        `ver_${upto}`,
+      )[0].count;
+    };
+    const undelivered = "SELECT COUNT(*) AS count FROM deliveries WHERE state = 'waiting' AND event_id < ?";
+    return () =>
+      readObjects(this.worker, "TenantLedger", "outbox", waits).every((count) => count === 0) &&
+      readObjects(this.worker, "Courier", "deliveries", (all) => all(undelivered, `evt_${upto}`)[0].count).every((count) => count === 0);
   }
 
   /** How many records say that their payment is on its chain, which has lost it. After a jump of the clock nobody looks any more. */
