@@ -1,9 +1,6 @@
 // Deliveries that end without a word: a killed workerd, Solana's lost answers; and
 // what is refused so early that nothing of it is kept.
 import assert from "node:assert/strict";
-import { readdirSync } from "node:fs";
-import { DatabaseSync } from "node:sqlite";
-import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { KEYS, startEvm } from "../../scripts/lib/evm.mjs";
 import { keyPairText, signer, startSolana } from "../../scripts/lib/solana.mjs";
@@ -11,6 +8,7 @@ import { caller } from "./callers.mjs";
 import { LONG, outcome, sign, signedPayment, signedSvmPayment } from "./payment.mjs";
 import { startProxy } from "./proxy.mjs";
 import { sent } from "./settling.mjs";
+import { readObjects } from "./state.mjs";
 import { until, withState } from "./worker.mjs";
 
 let evm, solana, node, vars;
@@ -54,18 +52,7 @@ test("a delivery whose Worker was killed while it waited is open after its lease
 
 /** The rows of a table in every ledger that has been written under `state`. */
 function rows(state, table) {
-  const folder = join(state, "do", "-TenantLedger");
-  const found = readdirSync(folder)
-    .filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))
-    .flatMap((name) => {
-      const db = new DatabaseSync(join(folder, name));
-      try {
-        const has = db.prepare("SELECT 1 FROM sqlite_master WHERE name = ?").get(table);
-        return has ? [db.prepare(`SELECT * FROM ${table}`).all()] : [];
-      } finally {
-        db.close();
-      }
-    });
+  const found = readObjects({ state }, "TenantLedger", table, (all) => all(`SELECT * FROM ${table}`));
   assert.ok(found.length > 0, `no ledger has a table ${table}`);
   return found.flat();
 }

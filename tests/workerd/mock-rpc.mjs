@@ -195,6 +195,7 @@ class Mock {
     const faults = {
       slow: () => setTimeout(() => send(200, JSON.stringify(good)), 3000),
       silent: () => {},
+      gone: () => request.socket.destroy(),
       html: () => send(200, "<html><body>Welcome</body></html>", { "content-type": "text/html" }),
       "http-429": () => send(429, JSON.stringify({ error: "Too many requests" }), { "retry-after": "7" }),
       "http-500": () => send(500, ""),

@@ -1,8 +1,9 @@
 // What the objects of the months hold on disk, and messages to them. Needs node:sqlite (the bundled node 24).
-import { existsSync, readFileSync, readdirSync } from "node:fs";
+import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 import { gunzipSync } from "node:zlib";
+import { readObjects } from "./state.mjs";
 import { ROOT } from "./worker.mjs";
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
@@ -102,30 +103,28 @@ export const storedChanges = (worker, tenant) =>
  * @param {{ state: string }} worker
  * @param {string} [tenant]
  */
-function allStored({ state }, tenant) {
-  const folder = join(state, "do", "-Records");
-  const names = existsSync(folder) ? readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name)) : [];
-  const read = (name) => {
-    const db = new DatabaseSync(join(folder, name), { readOnly: true, timeout: 5_000 });
-    try {
-      if (!db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'records'").get()) return [];
-      const owner = db.prepare("SELECT value FROM state WHERE name = 'owner'").get();
-      if (!owner) return [];
-      const lines = (table) =>
-        db
-          .prepare(`SELECT body FROM ${table} ORDER BY id`)
-          .all()
-          .map(({ body }) => unpacked(/** @type {Uint8Array} */ (body)));
-      const archive = db.prepare("SELECT value FROM state WHERE name = 'archive'").get()?.value ?? null;
-      const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
-      const all = lines("events").map((line) => JSON.parse(line));
-      const [events, changes] = [all.filter(isOfPayment), all.filter(isOfTenant)];
-      return [{ ...JSON.parse(String(owner.value)), archive, records, events, changes, totals: db.prepare("SELECT * FROM totals").all() }];
-    } finally {
-      db.close();
-    }
-  };
-  const all = names.flatMap(read).filter((month) => tenant === undefined || month.tenant === tenant);
+function allStored(worker, tenant) {
+  const all = readObjects(worker, "Records", "records", (rows) => {
+    const [owner] = rows("SELECT value FROM state WHERE name = 'owner'");
+    if (!owner) return [];
+    const lines = (table) => rows(`SELECT body FROM ${table} ORDER BY id`).map(({ body }) => unpacked(body));
+    const archive = rows("SELECT value FROM state WHERE name = 'archive'")[0]?.value ?? null;
+    const records = lines("records").map((line) => ({ ...JSON.parse(line), line }));
+    const events = lines("events").map((line) => JSON.parse(line));
+    return [
+      {
+        ...JSON.parse(String(owner.value)),
+        archive,
+        records,
+        events: events.filter(isOfPayment),
+        changes: events.filter(isOfTenant),
+        totals: rows("SELECT * FROM totals"),
+        settlements: rows("SELECT name FROM sqlite_master WHERE name = 'settlements'").length ? rows("SELECT * FROM settlements") : [],
+      },
+    ];
+  })
+    .flat()
+    .filter((month) => tenant === undefined || month.tenant === tenant);
   return all.sort((one, other) => one.month.localeCompare(other.month));
 }
 
@@ -212,20 +211,7 @@ export async function rollups(worker, tenant) {
 }
 
 /** The ids of the records that ledgers hold. */
-export function ledgerRecords({ state }) {
-  const folder = join(state, "do", "-TenantLedger");
-  const read = (name) => {
-    const db = new DatabaseSync(join(folder, name), { readOnly: true, timeout: 5_000 });
-    try {
-      return db.prepare("SELECT id FROM records").all();
-    } finally {
-      db.close();
-    }
-  };
-  return readdirSync(folder)
-    .filter((name) => /^[0-9a-f]{64}\.sqlite$/.test(name))
-    .flatMap(read);
-}
+export const ledgerRecords = (worker) => readObjects(worker, "TenantLedger", "records", (all) => all("SELECT id FROM records")).flat();
 
 /** When a record was made, by its id. */
 export function timeOf(id) {

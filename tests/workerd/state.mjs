@@ -1,10 +1,34 @@
-// A Worker's stored state as SQL text, and back: for tests that a build reads
+// A Worker's stored state: rows of its objects; and all of it as SQL text, and back, for tests that a build reads
 // what the build before has written. Needs node:sqlite (the bundled node 24).
-import { mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
 
 const quoted = (name) => `"${name.replaceAll('"', '""')}"`;
+
+/**
+ * What `read` makes of each object of a class that has a table, the Worker running or not. It gets `all`, which answers a
+ * query's rows, and the object's id in hex.
+ * @template T
+ * @param {{ state: string }} worker
+ * @param {string} name the class
+ * @param {string} table
+ * @param {(all: (sql: string, ...bind: any[]) => any[], id: string) => T} read
+ * @returns {T[]}
+ */
+export function readObjects({ state }, name, table, read) {
+  const folder = join(state, "do", `-${name}`);
+  const files = existsSync(folder) ? readdirSync(folder).filter((file) => /^[0-9a-f]{64}\.sqlite$/.test(file)) : [];
+  return files.flatMap((file) => {
+    const db = new DatabaseSync(join(folder, file), { readOnly: true, timeout: 5_000 });
+    try {
+      if (!db.prepare("SELECT 1 FROM sqlite_master WHERE name = ?").get(table)) return [];
+      return [read((sql, ...bind) => db.prepare(sql).all(...bind), file.slice(0, -".sqlite".length))];
+    } finally {
+      db.close();
+    }
+  });
+}
 
 /** Every statement that makes a database again, tables before their rows. */
 function statements(db) {

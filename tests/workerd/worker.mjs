@@ -126,6 +126,27 @@ async function step(what, act) {
   if (isHere) await stop();
   return result;
 }
+// Bindings that are away, by their names: whatever is asked of them fails, whoever asks.
+let away = begun.away;
+function reachable(env, names) {
+  for (const name of names) if (env[name]) env[name] = awayable(env[name], name);
+  return env;
+}
+function awayable(target, name) {
+  return new Proxy(target, {
+    get(object, property) {
+      const value = object[property];
+      if (typeof value !== "function" || property === "constructor") return value;
+      if (property === "getByName" || property === "get") {
+        const got = (...args) => value.apply(object, args);
+        // A bucket's \`get\` reads; a namespace's gives an object, whose calls fail.
+        if (name !== "ARCHIVE") return (...args) => awayable(got(...args), name);
+      }
+      if (!["fetch", "put", "get", "list", "send"].includes(property)) return value.bind(object);
+      return (...args) => (away.includes(name) ? Promise.reject(new Error(name + " is away")) : value.apply(object, args));
+    },
+  });
+}
 const owners = new WeakMap();
 function halting(Class, name) {
   const stepped = (target, methods) =>
@@ -143,7 +164,7 @@ function halting(Class, name) {
       if (env.DB) own.DB = stepped(env.DB, ["batch"]);
       if (env.COURIERS) own.COURIERS = faulty(env.COURIERS, state);
       if (env.ARCHIVE) own.ARCHIVE = stepped(env.ARCHIVE, ["put", "get", "list"]);
-      super(state, own);
+      super(state, reachable(own, ["RECORDS", "ARCHIVE"]));
       owners.set(state.storage, name);
       const { constructor: { prototype } } = state.storage;
       if (prototype.platformDeleteAll) return;
@@ -391,6 +412,10 @@ export default {
       unqueued = search.slice(1) || null;
       return new Response();
     }
+    if (pathname === "/__away") {
+      away = await request.json();
+      return new Response();
+    }
     if (pathname === "/__queue") {
       isQueueDown = search === "?down";
       return new Response();
@@ -417,15 +442,18 @@ export default {
     for (const name of ["RECORDS", "COURIERS", "METERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     if (env.STRIPE_EVENTS) own.STRIPE_EVENTS = sending(env.STRIPE_EVENTS);
-    return new Inner(context, own).fetch(request);
+    return new Inner(context, reachable(own, ["RECORDS", "ARCHIVE", "MAILS"])).fetch(request);
   },
   scheduled(event, env, context) {
     const own = { ...env };
     for (const name of ["LEDGERS", "RECORDS", "COURIERS", "METERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.MAILS) own.MAILS = unqueueing(env.MAILS);
-    return new Inner(context, own).scheduled(event);
+    return new Inner(context, reachable(own, ["RECORDS", "ARCHIVE", "MAILS"])).scheduled(event);
   },
-  queue: (batch, env, context) => new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch),
+  queue(batch, env, context) {
+    if (away.includes("MAILS")) throw new Error("MAILS is away");
+    return new Inner(context, { ...env, EMAIL: env.EMAIL && refusing(env.EMAIL) }).queue(batch);
+  },
 };
 `;
 
@@ -440,7 +468,7 @@ export default {
  *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean, quiet?: boolean,
  *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
  *   email?: { allowed_sender_addresses?: string[] }, ratelimits?: Record<string, { namespace_id: string, simple: { limit: number, period: 10 | 60 } }>,
- *   begun?: { ahead?: number, fault?: any, dbFaults?: any[] },
+ *   begun?: { ahead?: number, fault?: any, dbFaults?: any[], away?: string[] },
  * }} [wanted]
  */
 export async function startWorker(wanted = {}) {
@@ -458,7 +486,7 @@ export async function startWorker(wanted = {}) {
     begun = {},
   } = wanted;
   const folder = join(ROOT, build);
-  const from = { ahead: 0, fault: null, dbFaults: [], ...begun };
+  const from = { ahead: 0, fault: null, dbFaults: [], away: [], ...begun };
   const own = state ?? mkdtempSync(join(tmpdir(), "x402-edge-"));
   const modules = [
     ...(direct
@@ -705,6 +733,12 @@ export class Worker {
   /** Has the queue of mails take no message of a timed job that begins so; an empty text has it take all. */
   async queueFault(names) {
     await fetch(`${this.url}/__unqueue?${names}`);
+  }
+
+  /** Which bindings are away from now on, of `RECORDS`, `ARCHIVE` and `MAILS`: what is asked of them fails, whoever asks, and the
+   * queue's consumer fails. Without a name all are back. @param {string[]} names */
+  async away(...names) {
+    await fetch(`${this.url}/__away`, { method: "POST", body: JSON.stringify(names) });
   }
 
   /** Whether the queue of Stripe's events takes messages. @param {boolean} isUp */
