@@ -49,6 +49,7 @@ const filesIn = (folder) =>
 /** The files of each step that runs files. */
 const FILES = {
   scripts: () => filesIn("tests"),
+  audit: () => filesIn(join("tests", "audit")),
   worker: () => filesIn(join("tests", "workerd")),
   peers: () => filesIn(PEERS),
   "peers-rust": () => filesIn(join(PEERS, "rust")),
@@ -101,6 +102,17 @@ const STEPS = {
     if (!(await whole("deny", "cargo", ["fetch", "--locked"], { held }))) return;
     await whole("deny", await cargoTool("cargo-deny"), ["--offline", "check", "licenses", "bans", "sources"], { held });
   },
+  /** Known holes of dependencies. What cannot be asked here is said; the job `advisories` of CI wants all of it. */
+  audit: async (asked) => {
+    await cargoTool("cargo-deny");
+    await runFiles(asked);
+    if (asked.files) return;
+    const { auditAll } = await import("./lib/audit.mjs");
+    const { lines, failed, checked } = await auditAll({ note: asked.note });
+    for (const line of lines) say(line);
+    for (const one of failed) fail(`audit: ${one}`);
+    say(`audit: ${checked} of ${lines.length} files were checked, ${failed.length} failures`);
+  },
   rust: async ({ held, patterns }) => {
     if (patterns.length > 0) {
       for (const pattern of patterns) {
@@ -151,7 +163,7 @@ const QUICK = ["fmt", "biome", "tsc", "typos", "scripts", "clippy", "rust"];
 /** Steps that only run when they are named: what they build takes minutes. */
 const NAMED_ONLY = ["peers-rust"];
 /** Steps that compile with cargo run one after another; the others run beside them. */
-const CARGO = ["fmt", "clippy", "deny", "rust"];
+const CARGO = ["fmt", "clippy", "deny", "audit", "rust"];
 
 /** What the command line asks for: `{ name, patterns, files, only }` for each step. */
 function wanted(argv) {

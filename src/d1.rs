@@ -93,7 +93,7 @@ fn statement<T>(
     bound(db, statement.text, bind)
 }
 
-fn bound(db: &D1Database, text: &str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
+fn bound(db: &D1Database, text: &'static str, bind: &[BoundValue<'_>]) -> Result<D1PreparedStatement, Fault> {
     if let Some(bytes) = bind.iter().map(BoundValue::bytes).find(|bytes| *bytes > VALUE_BYTES_MAX) {
         return Err(Fault::internal(format!("a value of {bytes} bytes: the directory takes {VALUE_BYTES_MAX}")));
     }

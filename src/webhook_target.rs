@@ -41,7 +41,15 @@ impl TargetRefused {
 pub(crate) async fn check_target(app: &App, url: &str) -> Result<(), TargetRefused> {
     target_url(url, &app.request_origin).map_err(TargetRefused::Forbidden)?;
     let url = target_url(url, &app.origin).map_err(TargetRefused::Forbidden)?;
-    let found = dns::addresses(app.settings.resolver(), url.host()).await.map_err(TargetRefused::Unresolved)?;
+    check_host(app.settings.resolver(), url.host()).await
+}
+
+/// Checks each address that the DNS gives for a host, of IPv4 and of IPv6: there is one, and all are public.
+///
+/// # Errors
+/// [`TargetRefused`].
+pub(crate) async fn check_host(resolver: &str, host: &str) -> Result<(), TargetRefused> {
+    let found = dns::addresses(resolver, host).await.map_err(TargetRefused::Unresolved)?;
     if found.is_empty() {
         return Err(TargetRefused::Forbidden("names a host that has no address in the DNS"));
     }

@@ -4,6 +4,7 @@ import { execFileSync, spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { test } from "node:test";
+import { unlocked } from "../scripts/lib/tools.mjs";
 
 const ROOT = join(import.meta.dirname, "..");
 const FILES = execFileSync("git", ["ls-files", "--cached", "--others", "--exclude-standard"], { cwd: ROOT, encoding: "utf8" })
@@ -39,8 +40,36 @@ test("the workflow pins its actions and runs what everybody runs", () => {
   const workflow = read(".github/workflows/ci.yml");
   const uses = [...workflow.matchAll(/uses: (.*)/g)].map(([, action]) => action);
   assert.ok(uses.length > 0);
-  for (const action of uses) assert.match(action, /@(v\d+\.\d+\.\d+|[0-9a-f]{40})$/);
+  // A tag can be moved by whoever owns it, a commit cannot. Dependabot moves both, by the version behind it.
+  for (const action of uses) assert.match(action, /^[\w-]+\/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+$/);
+  // One action is of one commit.
+  assert.equal(new Set(uses).size, new Set(uses.map((action) => action.split("@")[0])).size);
   assert.match(workflow, /run: \.ci\/run$/m);
+  assert.match(workflow, /run: npm test audit\n {8}env:\n {10}AUDIT: strict$/m, "known holes are looked for where they can be");
+});
+
+test("what is installed is what a lock names", () => {
+  const tools = read("scripts/lib/tools.mjs");
+  const installs = [...tools.matchAll(/\["install", [^\]]*\]/g)].map(([args]) => args);
+  assert.deepEqual(
+    installs,
+    ['["install", ...flags, "--no-save"]', '["install", "--debug", "--locked", ...args, "--root", root, "--target-dir", target]']
+      .sort()
+      .reverse(),
+  );
+  // What npm has put there is compared with the lock, whichever way it went.
+  const lock = JSON.parse(read("package-lock.json"));
+  const installed = JSON.parse(read("node_modules/.package-lock.json"));
+  assert.ok(Object.keys(installed.packages).length > 50);
+  assert.deepEqual(unlocked(lock, installed), []);
+  const [place, one] = Object.entries(installed.packages)[0];
+  for (const other of [
+    { ...one, version: "0.0.0" },
+    { ...one, integrity: "sha512-x" },
+    { ...one, integrity: undefined },
+  ])
+    assert.deepEqual(unlocked(lock, { packages: { [place]: other } }), [place]);
+  assert.deepEqual(unlocked(lock, { packages: { "node_modules/zz-nobodys": one } }), ["node_modules/zz-nobodys"]);
 });
 
 test("migrations are numbered without a gap", () => {

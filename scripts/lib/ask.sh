@@ -106,7 +106,9 @@ X-Content-Type-Options: nosniff
 X-Frame-Options: DENY
 Referrer-Policy: no-referrer
 Permissions-Policy: geolocation=(), camera=(), microphone=()
-Content-Security-Policy: default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'
+Cross-Origin-Opener-Policy: same-origin
+Cross-Origin-Embedder-Policy: require-corp
+Content-Security-Policy: default-src 'none'; style-src 'sha256-xy5dH/z6R6wntfh+M7923KkbG9if6HcuvuzQUT+4RTE='; form-action 'none'; frame-ancestors 'none'; base-uri 'none'
 X-Request-Id: *
 Cache-Control: *
 EOF

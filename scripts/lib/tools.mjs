@@ -124,12 +124,9 @@ async function installed(name, folder, args) {
   const path = join(root, "bin", name);
   if (existsSync(path)) return path;
   const target = join(CACHE, "target", folder);
-  const install = (extra, note) =>
-    cargo(["install", "--debug", ...args, "--root", root, "--target-dir", target, ...extra], { env: TOOL_PROFILE, note });
-  await step(name, async (note) => {
-    // A registry mirror may lack a version that the tool's own lock names.
-    await install(["--locked"], note).catch(() => install([], note));
-  });
+  // What the lock does not name is not run. A registry that lacks a locked version fails here, and says which.
+  const install = ["install", "--debug", "--locked", ...args, "--root", root, "--target-dir", target];
+  await step(name, (note) => cargo(install, { env: TOOL_PROFILE, note }));
   rmSync(target, { recursive: true, force: true });
   return path;
 }
@@ -171,16 +168,27 @@ export const ESBUILD = join(MODULES, "@esbuild", PLATFORM, "bin", "esbuild");
 /** Wrangler as a command line. */
 export const wrangler = () => [node(), join(MODULES, "wrangler", "bin", "wrangler.js")];
 
+/** The packages that npm has installed and a lock does not name so, by their places: with another version or hash, or not at all. */
+export function unlocked(lock, installed) {
+  const same = (one, other) => other !== undefined && one.version === other.version && one.integrity === other.integrity;
+  return Object.entries(installed.packages).flatMap(([place, one]) => (same(one, lock.packages[place]) ? [] : [place]));
+}
+
 async function modules(folder, what) {
   const lock = readFileSync(join(folder, "package-lock.json"));
   const stamp = join(folder, "node_modules", ".x402-edge");
   const hash = createHash("sha256").update(lock).digest("hex");
   if (existsSync(stamp) && readFileSync(stamp, "utf8") === hash) return;
   const flags = ["--prefix", folder, "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
-  // npm 11's `ci` refuses locks that lack other platforms' optional packages.
-  await step(what, () =>
-    run("npm", ["ci", ...flags], { quiet: true }).catch(() => run("npm", ["install", ...flags, "--no-save"], { quiet: true })),
-  );
+  await step(what, async () => {
+    await run("npm", ["ci", ...flags], { quiet: true }).catch((error) => {
+      // npm 11's `ci` refuses locks that lack other platforms' optional packages.
+      if (!String(error.message).includes("EUSAGE")) throw error;
+      return run("npm", ["install", ...flags, "--no-save"], { quiet: true });
+    });
+    const other = unlocked(JSON.parse(String(lock)), JSON.parse(readFileSync(join(folder, "node_modules", ".package-lock.json"), "utf8")));
+    if (other.length > 0) throw new Error(`installed otherwise than ${folder}/package-lock.json says: ${other.join(", ")}`);
+  });
   writeFileSync(stamp, hash);
 }
 

@@ -22,7 +22,7 @@ use x402_api::headers::CrossOrigin;
 use x402_api::place::RequestPath;
 use x402_api::problem::ProblemContext;
 use x402_api::server_timing::RequestStep;
-use x402_api::target::UrlTarget;
+use x402_api::target::{UrlTarget, is_host};
 use x402_api::webhooks::SignatureHeaders;
 use x402_api::{explain, headers};
 use x402_chain::id::RequestId;
@@ -284,6 +284,10 @@ fn find_route(
     // A tenant's message that leads to the service, under whichever of its names, would act on it.
     if request.headers().get("user-agent").ok().flatten().is_some_and(|agent| agent == USER_AGENT) {
         return Err(without_allow(Fault::new(ErrorCode::NotFound, "no route takes messages of the service itself")));
+    }
+    // The path was read from a URL that the platform has put together.
+    if request.headers().get("host").ok().flatten().is_some_and(|host| !is_host(&host)) {
+        return Err(without_allow(Fault::new(ErrorCode::NotFound, "no such route: the header Host is no host")));
     }
     let routes = isolate::routes().ok_or_else(|| without_allow(Fault::internal("the route table conflicts")))?;
     match routes.find(method, &place.route, place.key.is_some()) {

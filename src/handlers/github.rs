@@ -38,9 +38,12 @@ fn verifier(browser: &Secret) -> Result<String, Fault> {
 /// `GET /v1/session/github`: sends the browser to GitHub.
 pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply, Fault> {
     let client = client(app)?;
-    if !incoming.visitor()?.is_navigation {
-        // Else any page's picture would use up what its reader's network may begin.
-        return Err(Fault::new(ErrorCode::CrossOrigin, "a sign-in begins by a link that a person follows"));
+    let visitor = incoming.visitor()?;
+    if !visitor.is_navigation || !visitor.is_own_page {
+        // Else any page, by a picture or by leading its reader there, would use up what the network may begin, or sign the
+        // reader in unasked: GitHub asks nothing of who has allowed the app before.
+        let detail = "a sign-in begins by a link of this service that a person follows, or by its address typed";
+        return Err(Fault::new(ErrorCode::CrossOrigin, detail));
     }
     let (state, browser) = (Secret::new(app::random()?), Secret::new(app::random()?));
     let prefix = incoming.client.ip_prefix();

@@ -64,7 +64,7 @@ pub(super) async fn go(app: &App, incoming: &IncomingRequest) -> Result<ApiReply
         return Err(Fault::new(ErrorCode::RateLimited, detail).after(SPAN_MS / 1_000));
     }
     check_proof(app, &row, incoming.now).await?;
-    let discovery = discover(&row.issuer).await?;
+    let discovery = discover(app.settings.resolver(), &row.issuer).await?;
     let request = AuthorizeRequest {
         client_id: &row.client_id,
         redirect_uri: &redirect_uri(app, row.tenant),
@@ -102,7 +102,7 @@ pub(super) async fn come_back(app: &App, incoming: &IncomingRequest) -> Result<A
         let detail = "the client secret of your company's identity provider cannot be read: an owner must set it anew";
         Fault::new(ErrorCode::Misconfigured, detail).after(60).because("no pepper opens a client secret")
     })?;
-    let discovery = discover(&row.issuer).await?;
+    let discovery = discover(app.settings.resolver(), &row.issuer).await?;
     let is_issuer = match &callback.issuer {
         Some(issuer) => *issuer == row.issuer,
         None => !discovery.names_issuer,
@@ -113,7 +113,8 @@ pub(super) async fn come_back(app: &App, incoming: &IncomingRequest) -> Result<A
     let client = OauthClient { id: row.client_id.clone(), secret };
     let (redirect_uri, verifier, nonce) =
         (redirect_uri(app, tenant), derived(oauth::verifier(&browser))?, derived(nonce(&browser))?);
-    let redeemed = Redeemed { code: &callback.code, redirect_uri: &redirect_uri, verifier: &verifier };
+    let resolver = app.settings.resolver();
+    let redeemed = Redeemed { resolver, code: &callback.code, redirect_uri: &redirect_uri, verifier: &verifier };
     let expected = ExpectedToken {
         issuer: &row.issuer,
         client_id: &row.client_id,

@@ -50,7 +50,7 @@ impl Sqlite {
     }
 
     /// Runs statements without parameters.
-    pub(crate) fn exec_schema(&self, schema: &str) -> Result<(), Fault> {
+    pub(crate) fn exec_schema(&self, schema: &'static str) -> Result<(), Fault> {
         self.sql.exec(schema, None).map(|_| ()).map_err(storage_failed)
     }
 
@@ -94,7 +94,7 @@ impl Sqlite {
     }
 
     /// The values of the rows that a statement returns.
-    fn read_values(&self, text: &str, bind: Vec<Value>) -> Result<Vec<Vec<SqlValue>>, Fault> {
+    fn read_values(&self, text: &'static str, bind: Vec<Value>) -> Result<Vec<Vec<SqlValue>>, Fault> {
         let cursor = self.sql.exec(text, Some(bind)).map_err(storage_failed)?;
         let mut rows = Vec::new();
         for row in cursor.raw() {

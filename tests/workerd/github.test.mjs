@@ -120,7 +120,18 @@ test("a sign-in begins by a link that a person follows, and makes the browser kn
     const refused = await browser.call("GET", "/v1/session/github", undefined, site);
     assert.deepEqual([...refusal(refused), refused.setCookie], [403, "CROSS_ORIGIN", []], mode);
   }
+  // A page of another origin that leads its reader there.
+  for (const site of ["cross-site", "same-site", ""]) {
+    const led = { "sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document" };
+    const refused = await browser.call("GET", "/v1/session/github", undefined, led);
+    assert.deepEqual([...refusal(refused), refused.setCookie], [403, "CROSS_ORIGIN", []], site);
+  }
   assert.equal(await rows(), before);
+  const typed = await new Browser(worker).call("GET", "/v1/session/github", undefined, {
+    "sec-fetch-site": "none",
+    "sec-fetch-mode": "navigate",
+  });
+  assert.equal(typed.status, 303, "an address that is typed");
   const followed = await browser.call("GET", "/v1/session/github", undefined, { "sec-fetch-mode": "navigate" });
   const path = await allow(new URL(followed.headers.location ?? ""), person());
   const { setCookie } = await browser.call("GET", path, undefined, { "sec-fetch-site": "cross-site" });
@@ -397,7 +408,7 @@ test("a page of another origin is not where a sign-in ends", async () => {
   for (const query of ["?redirect_uri=https://evil.example", "?next=//evil.example", "?return_to=https://evil.example"]) {
     const sent = await browser.call("GET", `/v1/session/github${query}`, undefined, {
       host: "evil.example",
-      "sec-fetch-site": "cross-site",
+      "sec-fetch-site": "none",
     });
     assert.equal(new URL(String(sent.headers.location)).searchParams.get("redirect_uri"), CALLBACK);
     const path = await allow(new URL(String(sent.headers.location)), who);

@@ -33,14 +33,25 @@ const stranger = { login: "stranger@other.example", email: "stranger@other.examp
 const records = new Map();
 /** What a path of the provider answers instead. @type {Record<string, (request: Request, body: string) => Response>} */
 let instead = {};
-/** Each request to the outside, without those for nodes. @type {string[]} */
+/** Each request to the outside, without those for nodes and for addresses. @type {string[]} */
 let asked = [];
+/** The hosts whose addresses the DNS was asked for. @type {string[]} */
+let looked = [];
+/** The addresses of hosts; `*` are those of all others.
+ * @type {{ v4: Record<string, string[]>, v6: Record<string, string[]>, away?: (name: string) => Response | undefined }} */
+let addresses;
 let provider;
 let port;
 
 async function outbound(request) {
   const { hostname, pathname, searchParams } = new URL(request.url);
   if (hostname === "127.0.0.1") return passed(request);
+  if (hostname === "cloudflare-dns.com" && searchParams.get("type") !== "TXT") {
+    const name = searchParams.get("name") ?? "";
+    looked.push(name);
+    const [type, all] = searchParams.get("type") === "A" ? [1, addresses.v4] : [28, addresses.v6];
+    return addresses.away?.(name) ?? Response.json({ Status: 0, Answer: (all[name] ?? all["*"]).map((data) => ({ name, type, data })) });
+  }
   asked.push(request.url);
   if (hostname === "cloudflare-dns.com") {
     assert.deepEqual([request.headers.get("accept"), searchParams.get("type")], ["application/dns-json", "TXT"]);
@@ -104,6 +115,8 @@ after(async () => {
 beforeEach(() => {
   instead = {};
   asked = [];
+  looked = [];
+  addresses = { v4: { "*": ["93.184.215.14"] }, v6: { "*": [] } };
 });
 
 const path = (tenant) => `/v1/session/oidc/${tenant}/callback`;
@@ -437,6 +450,51 @@ test("the provider is called within bounds, and only at public hosts", async () 
   assert.ok(
     asked.every((url) => url.startsWith(IDP)),
     "no redirect is followed",
+  );
+});
+
+test("a public name of the provider leads to no private address, whichever of its addresses is asked", async () => {
+  const host = new URL(IDP).hostname;
+  const closed = async () => assert.deepEqual(refusal(await ask(new Browser(worker), people[0].email)), CLOSED);
+  for (const [v4, v6] of [
+    [["127.0.0.1"], []],
+    [["10.0.0.7"], []],
+    [["169.254.169.254"], []],
+    [["93.184.215.14", "192.168.0.1"], []],
+    [["93.184.215.14"], ["::1"]],
+    [["93.184.215.14"], ["fd00::1"]],
+    [["93.184.215.14"], ["::ffff:10.0.0.1"]],
+    [[], ["fe80::1"]],
+    [[], []],
+  ]) {
+    addresses = { v4: { "*": v4 }, v6: { "*": v6 } };
+    await closed();
+  }
+  addresses.away = () => Response.json({ Status: 2 });
+  await closed();
+  addresses.away = () => new Response("", { status: 500 });
+  await closed();
+  assert.deepEqual([asked, new Set(looked)], [[], new Set([host])], "the provider is not asked");
+  // It moves after it was described, before its token and its keys are asked for.
+  addresses = { v4: { "*": ["93.184.215.14"] }, v6: { "*": [] } };
+  for (const [end, name] of [
+    [TOKEN, "token.corp.example"],
+    [KEYS, "keys.corp.example"],
+  ]) {
+    const endpoints = { authorization_endpoint: `${IDP}/a`, token_endpoint: `${IDP}${TOKEN}`, jwks_uri: `${IDP}${KEYS}` };
+    const member = end === TOKEN ? "token_endpoint" : "jwks_uri";
+    const description = { issuer: ISSUER, ...endpoints, [member]: `https://${name}/x` };
+    instead = { [DISCOVERY]: () => Response.json(description) };
+    const browser = new Browser(worker);
+    const url = await go(browser);
+    give(signed({ alg: "RS256", kid: "own" }, claimsOf(url), rsa));
+    addresses.v4[name] = ["10.1.2.3"];
+    assert.deepEqual(refusal(await browser.call("GET", back(url), undefined, { "sec-fetch-site": "cross-site" })), CLOSED, name);
+    assert.equal(looked.at(-1), name);
+  }
+  assert.ok(
+    asked.every((url) => url.startsWith(IDP)),
+    "nothing was sent there",
   );
 });
 

@@ -459,13 +459,13 @@ export default {
 
 /**
  * Starts the Worker. `vars` are further settings; `bindings: false` leaves D1 and
- * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's, and `quiet` shows
- * nothing of its log; `inspect` its
+ * ledgers out; `state` is a folder that outlives it; `direct` opens workerd's own socket beside Miniflare's, without the wrapper, and
+ * keeps no log unless `logged`; `quiet` shows nothing of it; `inspect` its
  * inspector, which `heap` needs; `outbound` answers the Worker's requests to the outside; `email` narrows the binding that
  * sends mails; `ratelimits` are limits that the platform counts, which are absent otherwise; `begun` is how far the clock is
  * ahead, and what goes wrong from the first moment on.
  * @param {{
- *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean, quiet?: boolean,
+ *   vars?: Record<string, string | undefined>, bindings?: boolean, state?: string, build?: string, direct?: boolean, logged?: boolean, quiet?: boolean,
  *   inspect?: boolean, outbound?: (request: import("miniflare").Request) => Promise<import("miniflare").Response>,
  *   email?: { allowed_sender_addresses?: string[] }, ratelimits?: Record<string, { namespace_id: string, simple: { limit: number, period: 10 | 60 } }>,
  *   begun?: { ahead?: number, fault?: any, dbFaults?: any[], away?: string[] },
@@ -478,6 +478,7 @@ export async function startWorker(wanted = {}) {
     state,
     build = "build",
     direct = false,
+    logged = !direct,
     quiet = false,
     inspect = false,
     outbound,
@@ -537,7 +538,7 @@ export async function startWorker(wanted = {}) {
     ...(direct ? { unsafeDirectSockets: [{ host: "127.0.0.1", port: 0 }] } : {}),
     // A benchmark keeps no log.
     ...(quiet ? { handleStructuredLogs: () => {} } : {}),
-    ...(direct ? {} : { handleStructuredLogs: ({ message }) => log.lines.push(String(message)) && console.log(message) }),
+    ...(logged ? { handleStructuredLogs: ({ message }) => log.lines.push(String(message)) && console.log(message) } : {}),
   };
   const mf = new Miniflare(convertV4MiniflareOptions(options));
   const url = (await mf.ready).origin;

@@ -4,10 +4,18 @@ use x402_core::error::ErrorCode;
 use x402_core::tenancy::tier::{PLANS, TierChains};
 use x402_core::verdict::RefusalCode;
 
-const HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
-<meta name=\"viewport\" content=\"width=device-width\"><style>body{font:16px/1.5 system-ui;max-width:60em;\
-margin:2em auto;padding:0 1em}td,th{text-align:left;padding:.3em 1em .3em 0;vertical-align:top}\
-:target{background:#ffd}</style>";
+/// The one style sheet of all pages. The policy of every answer names it by its hash (`headers.rs`), and lets no other in.
+pub(crate) const STYLE: &str = "body{font:16px/1.5 system-ui;max-width:60em;margin:2em auto;padding:0 1em}\
+td,th{text-align:left;padding:.3em 1em .3em 0;vertical-align:top}:target{background:#ffd}\
+.text{color-scheme:light dark}.text body{max-width:34em}.text code{white-space:nowrap}";
+
+/// A page of one of the two kinds: tables, or `text`.
+fn page(kind: &str, title: &str, rest: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\" class=\"{kind}\"><meta charset=\"utf-8\"><meta name=\"viewport\" \
+         content=\"width=device-width\"><style>{STYLE}</style><title>{title}</title><h1>{title}</h1>{rest}"
+    )
+}
 
 /// The page `/docs/errors`: every error code and verdict, each with its code as the anchor.
 #[must_use]
@@ -20,12 +28,13 @@ pub fn errors() -> String {
         format!("<tr id=\"{wire}\"><td><code>{wire}</code><td>200<td>{}<td>{}", refusal.retry(), refusal.doc())
     });
     let row = "<tr><th>code<th>status<th>retry<th>meaning";
-    format!(
-        "{HEAD}<title>Codes</title><h1>Codes</h1><h2>Errors: the request was not answered</h2><table>{row}{}</table>\
+    let rest = format!(
+        "<h2>Errors: the request was not answered</h2><table>{row}{}</table>\
          <h2>Verdicts: the payment is refused</h2><p>Of several, the first one is answered.<table>{row}{}</table>",
         faults.collect::<String>(),
         verdicts.collect::<String>()
-    )
+    );
+    page("tables", "Codes", &rest)
 }
 
 /// The page `/docs/tiers`: the rows of the table of tiers, and how one gets another; `are_sold`: by paying here.
@@ -53,12 +62,13 @@ pub fn tiers(are_sold: bool) -> String {
         }
         false => "Ask the operator for another tier.",
     };
-    format!(
-        "{HEAD}<title>Tiers</title><h1>Tiers</h1><table><tr><th>tier<th>a month<th>verifications a month\
+    let rest = format!(
+        "<table><tr><th>tier<th>a month<th>verifications a month\
          <th>requests a minute / an hour<th>live chains<th>branding<th>OIDC<th>webhooks<th>derived addresses{}</table>\
          <p>Test mode is free of the monthly quota.<p>{how}",
         rows.collect::<String>()
-    )
+    );
+    page("tables", "Tiers", &rest)
 }
 
 /// The page `/billing`, to which Stripe's pages lead back: what has happened, and what holds next. Anybody may open it, and it
@@ -85,12 +95,12 @@ pub fn billing(query: &str) -> String {
              different.",
         ),
     };
-    format!(
-        "{HEAD}<style>:root{{color-scheme:light dark}}body{{max-width:34em}}code{{white-space:nowrap}}</style><title>{title}\
-         </title><h1>{title}</h1>{text}<p>Which plan holds, and what is charged next and when, is answered by \
-         <code>GET /v1/billing</code>: <a href=\"/v1/billing\">open it</a> if you are signed in as an owner. You can close this \
-         page.<p><a href=\"/docs/tiers\">What the plans include</a>"
-    )
+    let rest = format!(
+        "{text}<p>Which plan holds, and what is charged next and when, is answered by <code>GET /v1/billing</code>: \
+         <a href=\"/v1/billing\">open it</a> if you are signed in as an owner. You can close this page.\
+         <p><a href=\"/docs/tiers\">What the plans include</a>"
+    );
+    page("text", title, &rest)
 }
 
 #[cfg(test)]

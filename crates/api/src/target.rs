@@ -29,9 +29,37 @@ impl<'a> UrlTarget<'a> {
     }
 }
 
+/// Whether the header `Host` is a host, with a port or without (RFC 9110, section 7.2). The platform writes a URL from it unread: one
+/// that holds a slash or a question mark would put another path into the place of the request's own.
+#[must_use]
+pub fn is_host(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-_:[]".contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_host_holds_no_path() {
+        for host in ["x.test", "X.test:8787", "127.0.0.1:80", "[::1]:1", "a_b.test", "xn--bcher-kva.test"] {
+            assert!(is_host(host), "{host}");
+        }
+        for other in [
+            "",
+            "x.test/v1/admin",
+            "x.test?",
+            "x.test#",
+            "a@x.test",
+            "x.test\\v1",
+            "x test",
+            "x.test,y.test",
+            "é.test",
+            "%2f",
+        ] {
+            assert!(!is_host(other), "{other}");
+        }
+    }
 
     #[test]
     fn a_url_falls_into_its_parts() {

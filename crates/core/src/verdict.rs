@@ -71,7 +71,7 @@ refusals! {
     AlreadyClaimed "ALREADY_CLAIMED" Never Recorded "The payment was claimed before, under another reference or none, or its unclaimed part is less than expected.";
 }
 
-/// What happens to a payment by a payer on the sanctions list.
+/// What a verification answers of a payment by a payer on the sanctions list. A listed payer is never settled for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(not(target_arch = "wasm32"), derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use x402_core::people::oidc::MailDomain;
+use x402_core::people::secret::is_same_text;
 
 /// The most bytes of an ID token; tokens with lists of groups have some thousands.
 const TOKEN_MAX: usize = 32 * 1_024;
@@ -170,7 +171,7 @@ impl UncheckedToken {
         if issued > expected.now_s.saturating_add(SKEW_S) {
             return Err("it is of the future");
         }
-        if text("nonce") != Some(expected.nonce) {
+        if !text("nonce").is_some_and(|nonce| is_same_text(nonce, expected.nonce)) {
             return Err("it is of another sign-in");
         }
         let is_subject = |subject: &&str| (1..=SUBJECT_MAX).contains(&subject.len());

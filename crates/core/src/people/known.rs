@@ -24,7 +24,7 @@ pub fn known_browser(random: [u8; 16], email: &str, pepper: &[u8; 32]) -> Option
 pub fn is_known(cookie: &Secret, email: &str, peppers: &[[u8; 32]]) -> bool {
     let mut random = [0_u8; 16];
     random.iter_mut().zip(cookie.bytes()).for_each(|(byte, given)| *byte = *given);
-    peppers.iter().filter_map(|pepper| known_browser(random, email, pepper)).any(|made| made.is(cookie))
+    peppers.iter().filter_map(|pepper| known_browser(random, email, pepper)).any(|made| made == *cookie)
 }
 
 #[cfg(test)]

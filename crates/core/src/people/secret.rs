@@ -6,8 +6,23 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 /// A secret of 32 bytes, written as 64 lower-case hex digits. It is stored only as its hash.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Secret([u8; 32]);
+
+/// Compared in constant time.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+}
+
+impl Eq for Secret {}
+
+/// Whether two texts are the same, of which one is a secret or was derived from one; compared in constant time.
+#[must_use]
+pub fn is_same_text(one: &str, other: &str) -> bool {
+    one.as_bytes().ct_eq(other.as_bytes()).into()
+}
 
 impl Secret {
     /// A secret of random bytes.
@@ -58,9 +73,10 @@ impl Secret {
         &self.0
     }
 
-    /// Whether both are the same; compared in constant time.
-    pub(crate) fn is(&self, other: &Self) -> bool {
-        self.0.ct_eq(&other.0).into()
+    /// Whether this is the secret that was stored as a hash; compared in constant time.
+    #[must_use]
+    pub fn has_hash(&self, stored: &str) -> bool {
+        is_same_text(&self.hash(), stored)
     }
 
     /// The first eight bytes as a number.
@@ -89,5 +105,14 @@ mod tests {
         }
         assert_eq!(format!("{secret:?}"), "Secret(…)");
         assert_ne!(secret.hash(), secret.text());
+    }
+
+    #[test]
+    fn a_secret_is_found_by_its_whole_hash() {
+        let (secret, hash) = (Secret::new([0xab; 32]), Secret::new([0xab; 32]).hash());
+        assert!(secret.has_hash(&hash));
+        for wrong in [&Secret::new([0xac; 32]).hash(), &hash[1..], &format!("{hash}0"), ""] {
+            assert!(!secret.has_hash(wrong), "{wrong}");
+        }
     }
 }

@@ -13,7 +13,6 @@ use crate::tenancy::admission::{
 };
 use crate::tenancy::budget::{BudgetRequest, ReservedBudget};
 use crate::tenancy::tenant::Tenant;
-use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::claimable_unit;
 use attempt::{PayablePayment, complete_third_party, new_attempt};
 pub use decision::{AdmittedPayment, PaymentContext, PaymentDecision, PaymentRecord, PaymentRecords, PaymentWrite};
@@ -450,8 +449,10 @@ fn decide_without_chain<'a>(
     Some(FirstDecision::Refused(PaymentRefusal::by(checks(), Reason::DuplicateSettlement, message, &record.settlement)))
 }
 
+/// A party that is on the list. A tenant's policy is about payments that reached it by themselves: here the operator's signer
+/// would move the money, whatever the tenant has set.
 fn sanctioned_party(terms: &PaymentTerms, context: PaymentContext<'_>) -> Option<Address> {
-    let list = context.sanctions.filter(|_| context.tenant.sanctions == SanctionsPolicy::Refuse)?;
+    let list = context.sanctions?;
     [terms.payer, terms.pay_to].into_iter().find(|party| list.contains(party))
 }
 

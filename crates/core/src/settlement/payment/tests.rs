@@ -7,6 +7,7 @@ use crate::tenancy::budget::{EndedAttempt, TransactionCost};
 use crate::tenancy::key::KeyHash;
 use crate::tenancy::tenant::{ApiKey, OwnLimits, Recipient, Scope, TenantStatus};
 use crate::tenancy::tier::Tier;
+use crate::verdict::SanctionsPolicy;
 use crate::verification::claims::{ClaimUnit, HeldClaim};
 use crate::verification::decision::IdempotencyKey;
 use crate::verification::judge::PriorClaim;
@@ -455,8 +456,9 @@ fn a_listed_payer_is_refused_before_anything_is_signed() {
         decide_payment(&of, admitted, admission, known, NOW).expect("an answer")
     };
     assert_eq!(reason(&known(&tenant, &mut admission)), Some(Reason::SanctionedAddress));
+    // The operator's signer would move the money: the tenant's policy is about verifications.
     tenant.sanctions = SanctionsPolicy::Report;
-    assert_eq!(reason(&known(&tenant, &mut admission)), None);
+    assert_eq!(reason(&known(&tenant, &mut admission)), Some(Reason::SanctionedAddress));
 }
 
 #[test]

@@ -1,0 +1,103 @@
+// Spellings of paths and queries, by which somebody would reach another route than the one that is checked.
+
+/** Values in place of an id in a path. */
+export const IDS = [
+  "x",
+  "%00",
+  "..",
+  "%2e%2e%2f",
+  "%252e%252e",
+  "'%20OR%201=1--",
+  `ten_${"0".repeat(24)}`,
+  "a".repeat(3_000),
+  "%F0%9F%98%80",
+  "%ED%A0%80",
+  "%",
+  "%zz",
+  "null",
+  "-1",
+  "key_01KB0000000000000000000000;a=b",
+  "0x0000000000000000000000000000000000000000",
+];
+
+/** Every spelling of a path: the same to a careless reader, and another to a careful one. @param {string} path */
+export function spellings(path) {
+  const [, first, ...rest] = path.split("/");
+  const tail = rest.join("/");
+  const letter = path.at(-1) ?? "";
+  const escaped = `${path.slice(0, -1)}%${letter.charCodeAt(0).toString(16)}`;
+  return [
+    `/${path}`,
+    `${path}/`,
+    `${path}//`,
+    `${path}/.`,
+    `${path}/..`,
+    `${path}/x/..`,
+    `${path}/%2e%2e/`,
+    `/./${first}/${tail}`,
+    `/x/../${first}/${tail}`,
+    `/x/%2e%2e/${first}/${tail}`,
+    `/x%2f..%2f${first}/${tail}`,
+    `/${first}%2f${tail}`,
+    `/${first}%252f${tail}`,
+    `/${first}\\${tail}`,
+    `/${first}%5c${tail}`,
+    `/${first};a=b/${tail};c`,
+    `${path};jsessionid=1`,
+    `${path}%00`,
+    `${path}%00.json`,
+    `${path}.json`,
+    `${path}%20`,
+    `${path}%09`,
+    `${path}%0d%0aX-Admin-Key:%20x`,
+    `${path}%c0%af`,
+    `${path}%e0%80%af`,
+    `${path}%ef%bc%8f`,
+    `${path}%`,
+    `${path}%zz`,
+    `${path}#x`,
+    `${path}?`,
+    path.toUpperCase(),
+    escaped,
+    escaped.replace("%", "%25"),
+    `http://evil.example${path}`,
+    `//evil.example${path}`,
+    `${path}?${"a&".repeat(2_000)}`,
+  ];
+}
+
+/** Queries that pollute, or name what a route reads with values that it does not. */
+export const QUERIES = [
+  "limit=1&limit=2",
+  "limit[]=1&limit[$gt]=0",
+  "limit=-1",
+  "limit=1e9",
+  "limit=99999999999999999999999",
+  "limit=%00",
+  "limit=٣",
+  "cursor=%ff%fe",
+  `cursor=${"A".repeat(6_000)}`,
+  "cursor=../../x&cursor=",
+  "cursor=eyJhIjoxfQ==",
+  "environment=both&environment=live",
+  "environment=%6c%69%76%65%00",
+  "format=xml&format=csv",
+  "from=0000-00-00T00:00:00Z&to=9999-99-99",
+  "from=+275760-09-13T00:00:00Z",
+  "since=-1&until=1e400",
+  "days=99999999999999999999&days=0",
+  "type=*&type=%27%20OR%201",
+  "subject=%ED%A0%80",
+  "q=%25%25%25&tenant=%00",
+  "q=' UNION SELECT hash FROM api_keys --".replaceAll(" ", "%20"),
+  `q=${"%2525".repeat(1_000)}`,
+  "email=%00@%00.example&email=a@b.example",
+  "code=%00&state=x&iss=https://evil.example",
+  "%",
+  "%zz=%zz&=&&&=",
+  "a".repeat(8_000),
+  Array.from({ length: 1_000 }, (_, at) => `p${at}=1`).join("&"),
+  "api_key=x402_live_x&access_token=x&key=y",
+  "_method=DELETE&method=DELETE&X-HTTP-Method-Override=DELETE",
+  "callback=alert(1)&jsonp=x",
+];
