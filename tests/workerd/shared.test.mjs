@@ -114,8 +114,15 @@ test("a payment alone asks for itself, at once", async () => {
 
 test("payments that come while a request is in flight share requests, and do not wait until it ends", async () => {
   const all = await payments(MANY);
+  proxy.requests.length = 0;
   assertOwn(all, await together(all));
   assert.ok(requests.length < MANY / 2, JSON.stringify(requests));
+  // A request of several is a part of no trace; that of one alone is of its own.
+  const traced = proxy.requests.map(({ headers }) => headers.traceparent !== undefined);
+  assert.deepEqual(
+    traced,
+    requests.map((payers) => payers.length === 1),
+  );
 });
 
 test("each payment of a shared request gets its own verdict, of whatever tenant, in whatever order the answers come", async () => {
