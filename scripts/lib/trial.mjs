@@ -32,7 +32,7 @@ function keyPair() {
   return Buffer.from(d, "base64url").findIndex((byte) => byte !== 0) === 0 ? text : keyPair();
 }
 
-const WHSEC = `whsec_${"A".repeat(42)}A=`;
+const WHSEC = `whsec_${"A".repeat(32)}`;
 
 /** A value of the form that a secret must have. */
 export function specimen(name, vars = {}) {
