@@ -60,33 +60,30 @@ async function archive(world) {
   await world.worker.away();
 }
 
-/** Waits until a provider of each chain was asked from now on. @param {World} world */
-function isAsked({ mocks, nodes }, at) {
-  const [requests, calls] = [mocks[at].requests, nodes[at].calls.length];
-  return until(() => mocks[at].requests > requests && nodes[at].calls.length > calls, "questions to the providers", 30_000);
+/** The node of the real chain that is asked now: the Worker prefers one as long as it answers well. @param {World} world */
+async function askedNode({ nodes }) {
+  const before = nodes.map(({ calls }) => calls.length);
+  return until(() => nodes.find(({ calls }, at) => calls.length > before[at] + 5), "questions to a node", 30_000);
+}
+
+/** Has a provider of each chain misbehave, once and while it is asked. @param {World} world */
+async function misbehave(world, fault, answer) {
+  const [mock, node] = [world.mocks[1], await askedNode(world)];
+  const [requests, calls] = [mock.requests, node.calls.length];
+  mock.fault = fault;
+  node.answer = answer;
+  // Large payments are asked of both providers, settlements of the node that is preferred.
+  await until(() => mock.requests > requests && node.calls.length > calls, "questions to the providers", 30_000);
+  await span(world);
+  mock.fault = undefined;
+  node.answer = () => undefined;
 }
 
 /** One provider of each chain answers late. @param {World} world */
-async function slow(world) {
-  const { mocks, nodes } = world;
-  mocks[0].fault = "slow";
-  nodes[0].answer = () => pause(LATE_MS).then(() => undefined);
-  await isAsked(world, 0);
-  await span(world);
-  mocks[0].fault = undefined;
-  nodes[0].answer = () => undefined;
-}
+const slow = (world) => misbehave(world, "slow", () => pause(LATE_MS).then(() => undefined));
 
 /** One provider of each chain reports another chain than the other does: other blocks, and an older state. @param {World} world */
-async function disagree(world) {
-  const { mocks, nodes, evm } = world;
-  mocks[1].fault = "lie";
-  nodes[1].answer = behind(evm, 2);
-  await isAsked(world, 1);
-  await span(world);
-  mocks[1].fault = undefined;
-  nodes[1].answer = () => undefined;
-}
+const disagree = (world) => misbehave(world, "lie", behind(world.evm, 2));
 
 /** One provider of each chain is gone, then all are. @param {World} world */
 async function vanish(world) {
