@@ -39,6 +39,7 @@ const asked = (body, more = {}) => ({
   key: null,
   asked: {},
   outcome: /** @type {const} */ ("answered"),
+  code: null,
   resolved: false,
   repeated: false,
   request: body.request_id,
@@ -111,6 +112,7 @@ function books() {
         now: NOON + 1_000,
         limit: 10,
         ledger: {
+          reserved: {},
           records: structuredClone(records),
           claims: [paid, unseen].map((body) => ({
             network: "eip155:8453",
@@ -145,6 +147,7 @@ function books() {
         now: NOON + 1_000,
         limit: null,
         ledger: {
+          reserved: { "local-evm": 0 },
           records: [],
           claims: settlements.map(({ id, body }) => ({ network: "eip155:1", tx: body.transaction, recipient: "0xshop", ordinal: 0, id })),
           payments: settlements.map(({ id }, at) => ({ authorization: `eip155:1/0xtoken/0xpayer/0xn${5 + at}`, settlement: id })),

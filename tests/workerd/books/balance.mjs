@@ -13,8 +13,8 @@ const FIXED = ["id", "request_id", "tx_hash", "chain", "amount", "to_address", "
 /** How a request came out. `unknown`: it may have been carried out or not.
  * @typedef {"answered" | "refused" | "unknown"} Outcome */
 
-/** A request to verify a transaction, `asked` as it is repeated. `resolved`: it is unknown, and a later answer has shown what has become of it.
- * @typedef {{ account: string, tx: string, reference: string | null, key: string | null, asked: any, outcome: Outcome, resolved: boolean,
+/** A request to verify a transaction, `asked` as it is repeated; `code` of a fault. `resolved`: it is unknown, and a later answer has shown what has become of it.
+ * @typedef {{ account: string, tx: string, reference: string | null, key: string | null, asked: any, outcome: Outcome, code: string | null, resolved: boolean,
  *   repeated: boolean, request: string | null, text: string | null, body: any }} Asked */
 
 /** A payment of the facilitator. A sale is an attempt under a key, however often it is repeated.
@@ -28,9 +28,10 @@ const FIXED = ["id", "request_id", "tx_hash", "chain", "amount", "to_address", "
 
 /**
  * All that is kept of an account, which is a tenant's environment.
+ * `reserved` is what of a day's budgets is held for settlements that have not ended, by network.
  * @typedef {{
  *   name: string, payTo: string, now: number, limit: number | null,
- *   ledger: { records: Kept[], claims: { network: string, tx: string, recipient: string, ordinal: number | null, id: string }[],
+ *   ledger: { reserved: Record<string, number>, records: Kept[], claims: { network: string, tx: string, recipient: string, ordinal: number | null, id: string }[],
  *     payments: { authorization: string, settlement: string | null }[], settlements: (KeptSettlement & { body: any })[] },
  *   months: Kept[], monthSettlements: KeptSettlement[], rollups: [string, [number, string]][],
  *   directory: { settlements: KeptSettlement[], usage: { period: string, verifications: number }[] },
@@ -193,6 +194,15 @@ function checkQuota({ journal, accounts }) {
     if (used < least || used > most) wrong.push(`${name} has used ${used} of its quota, and was answered ${least} to ${most}`);
     return wrong;
   });
+}
+
+/** A settlement that has ended holds nothing of a day's budget any more. */
+function checkBudgets({ accounts }) {
+  return accounts.flatMap(({ name, ledger }) =>
+    Object.entries(ledger.reserved)
+      .filter(([, amount]) => amount !== 0)
+      .map(([network, amount]) => `${name} holds ${amount} of its budget on ${network} for nothing`),
+  );
 }
 
 /** 5. A payment is claimed once, by a record or a settlement that there is. */
@@ -372,6 +382,7 @@ const checks = {
   copies: checkCopies,
   rollups: checkRollups,
   quota: checkQuota,
+  budgets: checkBudgets,
   claims: checkClaims,
   nonces: checkNonces,
   events: checkEvents,

@@ -8,7 +8,7 @@ import { readObjects } from "../state.mjs";
 /** Every page of a list, as the API shows it. */
 async function pages(world, { key }, path) {
   const all = [];
-  for (let cursor = ""; cursor !== null; ) {
+  for (let cursor = /** @type {string | null} */ (""); cursor !== null; ) {
     const { status, body, text } = await world.worker.call("GET", `${path}?limit=100${cursor}`, { key });
     if (status !== 200) throw new Error(`${path}: ${text}`);
     all.push(...body.data);
@@ -19,11 +19,15 @@ async function pages(world, { key }, path) {
 
 /** The ledgers' rows, by `tenant:environment`. */
 function ledgers(worker) {
+  /** @type {(all: (sql: string) => any[]) => [string, any][]} */
   const read = (all) => {
     const [owner] = all("SELECT value FROM state WHERE name = 'tenant'");
     if (!owner) return [];
     const { id, environment } = JSON.parse(owner.value);
+    const [admission] = all("SELECT value FROM state WHERE name = 'admission'");
+    const { used = {} } = admission ? JSON.parse(admission.value).spending : {};
     const ledger = {
+      reserved: Object.fromEntries(Object.entries(used).map(([network, { reserved, risked }]) => [network, reserved + risked])),
       records: all("SELECT id, revision, body AS text FROM records"),
       claims: all(
         "SELECT network, tx, recipient, NULL AS ordinal, id FROM claims UNION ALL SELECT network, tx, recipient, ordinal, id FROM log_claims",
@@ -62,7 +66,7 @@ async function readAccount(world, own, kept) {
     worker.sql("SELECT id, status, revision FROM settlements WHERE tenant_id = ? AND environment = ?", own.id, own.environment),
     worker.sql("SELECT period, verifications FROM period_usage WHERE tenant_id = ? AND environment = ?", own.id, own.environment),
   ]);
-  const none = { records: [], claims: [], payments: [], settlements: [] };
+  const none = { reserved: {}, records: [], claims: [], payments: [], settlements: [] };
   const ledger = kept.get(own.name) ?? none;
   // Months count settlements that were made in them; one that is archived has no rows any more.
   const inMonths = months.flatMap(({ settlements }) => settlements.map(({ id, status, revision }) => ({ id, status, revision })));

@@ -9,13 +9,12 @@ import { PEPPERS, until } from "../worker.mjs";
 /** @typedef {import("./world.mjs").World} World */
 
 const DAY = 86_400_000;
-/** How long something is wrong, and for how long a fault that comes twice waits, in milliseconds. */
-const SPAN_MS = Number(process.env.FAULT_SECONDS ?? 2) * 750;
 /** A node answers that late: other nodes are asked meanwhile. */
 const LATE_MS = 1_500;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
-const span = () => pause(SPAN_MS);
+/** How long something is wrong. @param {World} world */
+const span = (world) => pause(world.spanMs);
 
 /** Waits until something of this kind is on its way and gets no further. @param {World} world */
 const isHeldUp = (world, what) =>
@@ -26,7 +25,7 @@ async function kill(world) {
   for (let times = 0; times < 2; times++) {
     await until(() => world.inFlight >= 3, "requests in flight");
     await world.kill();
-    await span();
+    await span(world);
   }
 }
 
@@ -34,7 +33,7 @@ async function kill(world) {
 async function directory(world) {
   await world.worker.dbFault({ names: "", stays: true });
   await isHeldUp(world, "usage");
-  await span();
+  await span(world);
   await world.worker.dbFault();
 }
 
@@ -42,7 +41,7 @@ async function directory(world) {
 async function queue(world) {
   await world.worker.away("MAILS");
   await isHeldUp(world, "mails");
-  await span();
+  await span(world);
   await world.worker.away();
 }
 
@@ -57,35 +56,46 @@ async function archive(world) {
     return world.worker.log.lines.some((line) => line.includes("ARCHIVE is away"));
   };
   await until(hasFailed, "an archive that fails");
-  await span();
+  await span(world);
   await world.worker.away();
 }
 
-/** One provider of each chain answers late. @param {World} world */
-async function slow({ mocks, nodes }) {
-  mocks[0].fault = "slow";
-  nodes[0].answer = () => pause(LATE_MS).then(() => undefined);
-  await span();
-  mocks[0].fault = undefined;
-  nodes[0].answer = () => undefined;
+/** The node of the real chain that is asked now: the Worker prefers one as long as it answers well. @param {World} world */
+async function askedNode({ nodes }) {
+  const before = nodes.map(({ calls }) => calls.length);
+  return until(() => nodes.find(({ calls }, at) => calls.length > before[at] + 5), "questions to a node", 30_000);
 }
+
+/** Has a provider of each chain misbehave, once and while it is asked. @param {World} world */
+async function misbehave(world, fault, answer) {
+  const [mock, node] = [world.mocks[1], await askedNode(world)];
+  const [requests, calls] = [mock.requests, node.calls.length];
+  mock.fault = fault;
+  node.answer = answer;
+  // Large payments are asked of both providers, settlements of the node that is preferred.
+  await until(() => mock.requests > requests && node.calls.length > calls, "questions to the providers", 30_000);
+  await span(world);
+  mock.fault = undefined;
+  node.answer = () => undefined;
+}
+
+/** One provider of each chain answers late. @param {World} world */
+const slow = (world) => misbehave(world, "slow", () => pause(LATE_MS).then(() => undefined));
 
 /** One provider of each chain reports another chain than the other does: other blocks, and an older state. @param {World} world */
-async function disagree({ mocks, nodes, evm }) {
-  mocks[1].fault = "lie";
-  nodes[1].answer = behind(evm, 2);
-  await span();
-  mocks[1].fault = undefined;
-  nodes[1].answer = () => undefined;
-}
+const disagree = (world) => misbehave(world, "lie", behind(world.evm, 2));
 
 /** One provider of each chain is gone, then all are. @param {World} world */
-async function vanish({ mocks, nodes }) {
+async function vanish(world) {
+  const { journal, mocks, nodes } = world;
+  const refused = () => journal.verifications.filter(({ code }) => code === "CHAIN_UNAVAILABLE").length;
+  const before = refused();
   for (const at of [0, 1]) {
     mocks[at].fault = "gone";
     nodes[at].down = true;
-    await span();
+    await span(world);
   }
+  await until(() => refused() > before, "requests that are refused for it", 30_000);
   for (const mock of mocks) mock.fault = undefined;
   for (const node of nodes) node.down = false;
 }
@@ -93,12 +103,12 @@ async function vanish({ mocks, nodes }) {
 /** The clock jumps over the end of a day, and stands a moment before the end of a month. @param {World} world */
 async function monthEnd(world) {
   await world.travel(world.now() + DAY);
-  await span();
+  await span(world);
   const [year, month] = monthOf(world.now()).split("-").map(Number);
   const end = Date.UTC(year, month, 1);
-  await world.travel(end - SPAN_MS / 2);
+  await world.travel(end - world.spanMs / 2);
   await until(() => world.now() > end, "the next month");
-  await span();
+  await span(world);
 }
 
 /** Both chains lose blocks: payments that were verified are in no block any more, and settlements are not either. @param {World} world */
@@ -119,7 +129,7 @@ async function reorganise(world) {
   const before = await count();
   await until(async () => (await count()) > before + 3, "blocks with settlements", 30_000);
   await evm.rpc("anvil_reorg", [3, []]);
-  await span();
+  await span(world);
 }
 
 /** Nothing is shipped while requests go on: neither months nor the directory take anything. @param {World} world */
@@ -127,7 +137,7 @@ async function outbox(world) {
   await world.worker.away("RECORDS");
   await world.worker.dbFault({ names: "", stays: true });
   await isHeldUp(world, "unshipped records");
-  await span();
+  await span(world);
   await isHeldUp(world, "entries of an outbox");
   await world.worker.dbFault();
   await world.worker.away();
@@ -147,14 +157,14 @@ async function signers(world) {
   await world.kill({ EVM_SIGNERS_TEST: key });
   await world.evm.rpc("evm_setAutomine", [true]);
   await world.evm.rpc("evm_mine");
-  await span();
+  await span(world);
 }
 
 /** A new pepper is set before the old ones: their keys still hold, and new keys are made by it. @param {World} world */
 async function peppers(world) {
   const pepper = Buffer.from(crypto.getRandomValues(new Uint8Array(32))).toString("hex");
   await world.kill({ KEY_PEPPERS: `${pepper},${world.vars.KEY_PEPPERS ?? PEPPERS}` });
-  await span();
+  await span(world);
   for (const own of world.accounts.filter((_, at) => at % 2 === 0)) {
     const { status, body, text } = await world.worker.call("POST", `/v1/admin/tenants/${own.id}/api-keys`, {
       admin: true,
@@ -163,7 +173,7 @@ async function peppers(world) {
     if (status !== 201) throw new Error(text);
     own.key = body.key;
   }
-  await span();
+  await span(world);
 }
 
 /** @type {Record<string, (world: World) => Promise<void>>} */

@@ -53,8 +53,8 @@ export function noteVerification(journal, asked, came) {
     );
     if (lost) lost.resolved = true;
   }
-  const [text, body] = isAnswer ? [came.text, came.body] : [null, null];
-  journal.verifications.push({ ...asked, outcome, resolved: false, repeated, request: requestOf(came), text, body });
+  const [text, body, code] = isAnswer ? [came.text, came.body, null] : [null, null, came?.body?.error_code ?? null];
+  journal.verifications.push({ ...asked, outcome, code, resolved: false, repeated, request: requestOf(came), text, body });
 }
 
 /** Notes what came of a request to verify a payment of the facilitator. @param {Paid} paid @param {Came} came */

@@ -31,8 +31,13 @@ async function ask(world, { key, body, path, idempotency, leaves }) {
   return answer.finally(() => (world.inFlight -= 1));
 }
 
-/** Verifies, and notes what came. @param {World} world @param {Own} own */
-export async function verify(world, own, { leaves = undefined, ...asked }) {
+/**
+ * Verifies, and notes what came. Further members are the request's.
+ * @param {World} world
+ * @param {Own} own
+ * @param {{ tx: string, chain?: string, reference?: string | null, key?: string | null, leaves?: number, [member: string]: any }} asked
+ */
+export async function verify(world, own, { leaves, ...asked }) {
   const { tx, chain = "base", reference = null, key = null, ...more } = asked;
   const body = { tx_hash: tx, chain, max_age_seconds: MAX_AGE_S, ...(reference ? { reference } : {}), ...more };
   const came = await ask(world, { key: own.key, body, path: "/v1/verify", idempotency: key, leaves });
@@ -40,8 +45,13 @@ export async function verify(world, own, { leaves = undefined, ...asked }) {
   return came;
 }
 
-/** Settles, and notes what came: an attempt under a key is one sale. */
-export async function settle(world, { own, body, paid }, { key = null, leaves = undefined } = {}) {
+/**
+ * Settles, and notes what came: an attempt under a key is one sale.
+ * @param {World} world
+ * @param {{ own: Own, body: any, paid: import("./balance.mjs").Paid }} made
+ * @param {{ key?: string | null, leaves?: number }} [how]
+ */
+export async function settle(world, { own, body, paid }, { key = null, leaves } = {}) {
   const sale = key ?? `call ${crypto.randomUUID()}`;
   const came = await ask(world, { key: own.key, body, path: "/facilitator/settle", idempotency: key, leaves });
   noteSettle(world.journal, paid, sale, came);

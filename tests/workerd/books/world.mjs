@@ -18,6 +18,7 @@ import { richBuyer, settle, verify } from "./load.mjs";
 const [SECOND, MINUTE] = [1_000, 60_000];
 /** How many verifications a month one of the sellers may make. */
 const SMALL_QUOTA = 40;
+const BUYERS = 16;
 /** Longer than a lease. */
 const LEASE_MS = 31 * SECOND;
 /** How far the clock jumps at most. */
@@ -65,6 +66,8 @@ export class World {
   state = mkdtempSync(join(tmpdir(), "x402-books-"));
   play = receivers();
   messages = 0;
+  /** How long something is wrong. */
+  spanMs = 1_000;
   /** Requests of the load that have got no answer yet. */
   inFlight = 0;
 
@@ -74,7 +77,10 @@ export class World {
    * @param {Awaited<ReturnType<typeof startMock>>[]} mocks
    */
   constructor(evm, nodes, mocks) {
-    [this.evm, this.nodes, this.mocks] = [evm, nodes, mocks];
+    this.evm = evm;
+    this.nodes = nodes;
+    this.mocks = mocks;
+    /** @type {Record<string, string | undefined>} */
     this.vars = {
       MAIL_BACKEND: "mailbox",
       PUBLIC_URL: "https://pay.example",
@@ -87,7 +93,8 @@ export class World {
 
   async begin() {
     await this.start();
-    this.buyers = [await richBuyer(this.evm), await richBuyer(this.evm)];
+    // Who signs for a payment depends on its payer: with so many, each of two signers is used.
+    for (let at = 0; at < BUYERS; at++) this.buyers.push(await richBuyer(this.evm));
     // One after the other: who signs up gets a mail.
     for (const [environment, limit] of /** @type {[string, number | null][]} */ ([
       ["live", null],
@@ -219,7 +226,7 @@ export class World {
       for (const asked of ["/v1/usage", "/v1/events?limit=1", `${path}/deliveries?limit=1`]) await worker.call("GET", asked, { key });
     for (const { tenant, environment, month } of stored(worker))
       await askMonth(worker, { tenant, environment, month }, { page: { before: null, rows: 1, bytes: 1 } });
-    const settlers = await worker.mf.getDurableObjectNamespace("SETTLERS");
+    const settlers = /** @type {any} */ (await worker.mf.getDurableObjectNamespace("SETTLERS"));
     for (const address of this.signers) {
       const stub = settlers.get(settlers.idFromName(`local-evm:${address}`));
       await (await stub.fetch("https://settler/", { method: "POST", body: JSON.stringify("held") })).text();
