@@ -27,7 +27,10 @@ async function registry(severity, act) {
   const asked = [];
   const server = createServer(async (request, response) => {
     const sent = Buffer.concat(await request.toArray());
-    if (!request.url?.endsWith("/advisories/bulk")) return response.writeHead(404).end("{}");
+    if (!request.url?.endsWith("/advisories/bulk")) {
+      response.writeHead(404).end("{}");
+      return;
+    }
     const packages = JSON.parse(String(request.headers["content-encoding"] === "gzip" ? gunzipSync(sent) : sent));
     asked.push(packages);
     const hole = { id: 1, url: "https://github.com/advisories/GHSA-test-test-test", title: "a hole", severity, vulnerable_versions: "*" };

@@ -146,7 +146,7 @@ impl<'ast> Visit<'ast> for Comparisons {
     }
 
     fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
-        let derives = item.attrs.iter().map(|attribute| source_of(attribute)).collect::<String>();
+        let derives = item.attrs.iter().map(source_of).collect::<String>();
         if derives.contains("PartialEq") {
             self.derived.push(item.ident.to_string());
         }

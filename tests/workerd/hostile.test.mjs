@@ -101,9 +101,23 @@ function* hostile(route) {
   const mayPass = isOpen || isUrl;
   yield { name: "nobody", method, path, headers: { ...network(), ...(body ? json : {}) }, ...sent, mayPass };
   for (const [at, headers] of turned(READ, turn * 7, 14).entries())
-    yield { name: `header ${at}: ${Object.keys(headers)}`, method, path, headers: { ...network(), ...(body ? json : {}), ...headers }, ...sent, mayPass };
+    yield {
+      name: `header ${at}: ${Object.keys(headers)}`,
+      method,
+      path,
+      headers: { ...network(), ...(body ? json : {}), ...headers },
+      ...sent,
+      mayPass,
+    };
   for (const headers of turned(FOOLING, turn, 5))
-    yield { name: `fooling: ${JSON.stringify(headers)}`, method, path, headers: { ...network(), ...(body ? json : {}), ...headers }, ...sent, mayPass };
+    yield {
+      name: `fooling: ${JSON.stringify(headers)}`,
+      method,
+      path,
+      headers: { ...network(), ...(body ? json : {}), ...headers },
+      ...sent,
+      mayPass,
+    };
   for (const spelling of turned(spellings(path), turn * 3, 14))
     yield { name: "spelling", method, path: spelling, headers: { ...network(), ...(body ? json : {}) }, ...sent, mayPass };
   for (const other of turned(METHODS, turn, 5)) yield { name: "method", method: other, path, headers: network(), mayPass: true };
@@ -111,9 +125,17 @@ function* hostile(route) {
   for (const query of turned(QUERIES, turn * 5, 8))
     yield { name: "query", method, path: `${path}?${query}`, headers: { ...own, ...(body ? json : {}) }, ...sent, mayPass: true };
   if (route.template.includes("{") && !isUrl)
-    for (const id of turned(IDS, turn, 6)) yield { name: "id", method, path: filled(route, id), headers: { ...own, ...(body ? json : {}) }, ...sent, mayPass: true };
+    for (const id of turned(IDS, turn, 6))
+      yield { name: "id", method, path: filled(route, id), headers: { ...own, ...(body ? json : {}) }, ...sent, mayPass: true };
   for (const headers of turned(READ, turn * 11, 4))
-    yield { name: `own, with ${Object.keys(headers)}`, method, path, headers: { ...headers, ...own, ...(body ? json : {}) }, ...sent, mayPass: true };
+    yield {
+      name: `own, with ${Object.keys(headers)}`,
+      method,
+      path,
+      headers: { ...headers, ...own, ...(body ? json : {}) },
+      ...sent,
+      mayPass: true,
+    };
   if (!body) return;
   const bodies = [...turned(COMMON, turn * 13, 40), ...ofMembers(route.members, turn)];
   for (const one of bodies) yield { name: one.name, method, path, headers: { ...own, ...one.headers }, body: one.body, mayPass: true };
@@ -136,7 +158,9 @@ function* interleaved() {
 
 /** A panic, or a fault that is ours, in the log. */
 const crashes = () =>
-  worker.log.lines.filter((line) => /panick|RuntimeError|unreachable|wasm-function|"code":"(INTERNAL|MISCONFIGURED|LEDGER_UNAVAILABLE)"/.test(line));
+  worker.log.lines.filter((line) =>
+    /panick|RuntimeError|unreachable|wasm-function|"code":"(INTERNAL|MISCONFIGURED|LEDGER_UNAVAILABLE)"/.test(line),
+  );
 
 /** The service is as well as at first. */
 async function well() {
@@ -153,7 +177,9 @@ test("five thousand hostile requests to every route: no 500, no panic, no hang, 
   await sender.all(interleaved());
   sender.stop();
   const took = Math.round(performance.now() - began);
-  console.log(`${sender.sent} hostile requests in ${took} ms, the slowest ${Math.round(sender.slowest)} ms: ${JSON.stringify(sender.statuses)}`);
+  console.log(
+    `${sender.sent} hostile requests in ${took} ms, the slowest ${Math.round(sender.slowest)} ms: ${JSON.stringify(sender.statuses)}`,
+  );
   assert.deepEqual(sender.amiss.slice(0, 40), [], `${sender.amiss.length} of ${sender.sent}`);
   assert.ok(sender.sent >= 5_000, `${sender.sent} requests`);
   for (const status of [200, 400, 401, 404, 405, 413, 415, 422]) assert.ok(sender.statuses[status] > 0, `some are answered with ${status}`);
@@ -166,8 +192,12 @@ test("what is meant to fool another service changes no answer", async () => {
   for (const path of ["/v1/pricing", "/docs/tiers", "/v1/admin/tenants", "/v1/nowhere", "/facilitator/version"]) {
     const plain = await sender.exchange({ method: "GET", path, name: "", headers: network() });
     for (const headers of FOOLING) {
+      // A host that is none meets no route.
+      const isHost = headers.host === undefined || /^[\w.:[\]-]+$/.test(headers.host);
       const answer = await sender.exchange({ method: "GET", path, name: "", headers: { ...network(), ...headers } });
-      assert.deepEqual([answer.status, fixed(answer.text)], [plain.status, fixed(plain.text)], `${path} with ${JSON.stringify(headers)}`);
+      const wanted = isHost ? [plain.status, fixed(plain.text)] : [404, "NOT_FOUND"];
+      const found = isHost ? [answer.status, fixed(answer.text)] : [answer.status, JSON.parse(answer.text).error_code];
+      assert.deepEqual(found, wanted, `${path} with ${JSON.stringify(headers)}`);
       assert.ok(!answer.text.includes("evil.example"), path);
     }
   }
@@ -180,16 +210,22 @@ test("of a message whose end is not certain nothing is read as another message",
   const found = await Promise.all(
     Object.entries(AMBIGUOUS).map(async ([name, text]) => ({ name, ...(await exchangeBytes(worker.direct, text)) })),
   );
-  for (const { name, statuses, isClosed, text } of found) {
-    assert.ok(statuses.length <= 1 && !text.includes('"status":"'), `${name}: ${statuses} ${text.slice(0, 300)}`);
-    assert.ok(statuses.every((status) => status >= 400 && status < 600), `${name}: ${statuses}`);
-    assert.ok(isClosed, `${name}: the connection is ended`);
-  }
+  const amiss = found.filter(
+    ({ statuses, isClosed, text }) =>
+      // One refusal and the end of the connection, or the end of it alone.
+      statuses.length > 1 || text.includes('"status":"') || statuses.some((status) => status < 400) || !isClosed,
+  );
+  assert.deepEqual(
+    amiss.map(({ name, statuses, isClosed }) => `${name}: ${statuses} ${isClosed ? "closed" : "open"}`),
+    [],
+  );
   await well();
 });
 
 test("an odd message is answered once or refused, and passes no check", async () => {
-  const found = await Promise.all(Object.entries(ODD).map(async ([name, text]) => ({ name, ...(await exchangeBytes(worker.direct, text)) })));
+  const found = await Promise.all(
+    Object.entries(ODD).map(async ([name, text]) => ({ name, ...(await exchangeBytes(worker.direct, text)) })),
+  );
   for (const { name, statuses, text } of found) {
     const last = statuses.filter((status) => status !== 100);
     assert.ok(last.length <= 1, `${name}: ${statuses}`);
@@ -204,7 +240,8 @@ test("a message that stops in the middle, or comes a byte at a time, holds up no
   const halves = await Promise.all(
     Object.entries(HALF).map(async ([name, text]) => ({ name, ...(await exchangeBytes(worker.direct, text, { ends: true })) })),
   );
-  for (const { name, statuses, ms } of halves) assert.ok(ms < 10_000 && statuses.every((status) => status >= 400), `${name}: ${statuses} after ${ms} ms`);
+  for (const { name, statuses, ms } of halves)
+    assert.ok(ms < 10_000 && statuses.every((status) => status >= 400), `${name}: ${statuses} after ${ms} ms`);
   // A hundred that are under way and go no further.
   const { hostname, port } = new URL(worker.direct);
   const held = Array.from({ length: 100 }, (_, at) => {
@@ -222,12 +259,15 @@ test("a message that stops in the middle, or comes a byte at a time, holds up no
     const slow = connect({ host: hostname, port: Number(port) });
     let came = "";
     slow.on("data", (data) => (came += data));
-    slow.write(`POST /v1/api-keys/revoke-leaked HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`);
+    const closed = new Promise((resolve) => slow.once("close", resolve));
+    slow.write(
+      `POST /v1/api-keys/revoke-leaked HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n`,
+    );
     for (const letter of body) {
       slow.write(letter);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    await new Promise((resolve) => slow.once("close", resolve));
+    await closed;
     assert.match(came, /^HTTP\/1\.1 (200|202|204|422) /, came.slice(0, 300));
   } finally {
     for (const socket of held) socket.destroy();

@@ -7,9 +7,9 @@ const ROOT = join(import.meta.dirname, "..", "..", "..");
 /** The headers of every answer, as the code lists them. @type {Record<string, string>} */
 export const ALWAYS = Object.fromEntries(
   [
-    ...(readFileSync(join(ROOT, "crates", "api", "src", "headers.rs"), "utf8").match(/^const ALWAYS_HEADERS[\s\S]*?^\];/m)?.[0] ?? "").matchAll(
-      /\(\s*"([\w-]+)",\s*"([^"]*)",?\s*\)/g,
-    ),
+    ...(
+      readFileSync(join(ROOT, "crates", "api", "src", "headers.rs"), "utf8").match(/^const ALWAYS_HEADERS[\s\S]*?^\];/m)?.[0] ?? ""
+    ).matchAll(/\(\s*"([\w-]+)",\s*"([^"]*)",?\s*\)/g),
   ].map(([, name, value]) => [name.toLowerCase(), value]),
 );
 

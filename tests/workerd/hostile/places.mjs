@@ -74,7 +74,7 @@ export const QUERIES = [
   "limit=1e9",
   "limit=99999999999999999999999",
   "limit=%00",
-  "limit=٣",
+  "limit=%D9%A3",
   "cursor=%ff%fe",
   `cursor=${"A".repeat(6_000)}`,
   "cursor=../../x&cursor=",

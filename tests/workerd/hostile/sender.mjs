@@ -31,7 +31,14 @@ export class Sender {
   exchange({ method, path, headers = {}, body }) {
     return new Promise((resolve, reject) => {
       const length = body ? { "content-length": String(body.length) } : {};
-      const options = { ...this.to, agent: this.agent, method, path, headers: { ...length, ...headers }, setHost: headers.host === undefined };
+      const options = {
+        ...this.to,
+        agent: this.agent,
+        method,
+        path,
+        headers: { ...length, ...headers },
+        setHost: headers.host === undefined,
+      };
       const asked = request(options, (response) => {
         const chunks = [];
         const done = () => resolve({ status: response.statusCode ?? 0, headers: response.headers, text: Buffer.concat(chunks).toString() });

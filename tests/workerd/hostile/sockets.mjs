@@ -6,7 +6,8 @@ const HOST = "Host: x.example\r\n";
 /** The request that an attacker hides in the one before it. */
 export const HIDDEN = `GET /v1/health?hidden HTTP/1.1\r\n${HOST}\r\n`;
 const chunk = (text) => `${text.length.toString(16)}\r\n${text}\r\n`;
-const post = (headers, body) => `POST /v1/api-keys/revoke-leaked HTTP/1.1\r\n${HOST}Content-Type: application/json\r\n${headers}\r\n${body}`;
+const post = (headers, body) =>
+  `POST /v1/api-keys/revoke-leaked HTTP/1.1\r\n${HOST}Content-Type: application/json\r\n${headers}\r\n${body}`;
 const both = `Content-Length: ${HIDDEN.length + 5}\r\n`;
 
 /** Messages of which it is not certain where they end: each must be refused, or end the connection, so that nothing after it is read. */
@@ -18,7 +19,6 @@ export const AMBIGUOUS = {
   "TE of a letter more": post(`${both}Transfer-Encoding: xchunked\r\n`, `0\r\n\r\n${HIDDEN}`),
   "TE twice": post("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", `0\r\n\r\n${HIDDEN}`),
   "TE of two": post("Transfer-Encoding: chunked, identity\r\n", `0\r\n\r\n${HIDDEN}`),
-  "TE of another coding": post("Transfer-Encoding: gzip, chunked\r\n", `0\r\n\r\n${HIDDEN}`),
   "TE in quotes": post(`${both}Transfer-Encoding: "chunked"\r\n`, `0\r\n\r\n${HIDDEN}`),
   "TE on a folded line": post(`${both}Transfer-Encoding:\r\n chunked\r\n`, `0\r\n\r\n${HIDDEN}`),
   "a folded line before TE": post(`X: y\r\n Transfer-Encoding: chunked\r\n${both}`, `0\r\n\r\n${HIDDEN}`),
@@ -73,20 +73,23 @@ export const ODD = {
   "a folded key": `GET /v1/usage HTTP/1.1\r\n${HOST}Authorization: Bearer\r\n x402_live_x\r\n\r\n`,
   "a body of a GET": `GET /v1/admin/tenants HTTP/1.1\r\n${HOST}Content-Length: 2\r\n\r\n{}`,
   "chunks with extensions": post("Transfer-Encoding: chunked\r\n", `2;a="\r\n";b=c\r\n{}\r\n0;x\r\nTrailer: x\r\n\r\n`),
-  "trailers that name a key": post("Transfer-Encoding: chunked\r\nTrailer: X-Admin-Key\r\n", `${chunk("{}")}0\r\nX-Admin-Key: x\r\nContent-Length: 9\r\n\r\n`),
+  "trailers that name a key": post(
+    "Transfer-Encoding: chunked\r\nTrailer: X-Admin-Key\r\n",
+    `${chunk("{}")}0\r\nX-Admin-Key: x\r\nContent-Length: 9\r\n\r\n`,
+  ),
   "chunks of one byte": post("Transfer-Encoding: chunked\r\n", `${[...'{"key":"x402_live_x"}'].map(chunk).join("")}0\r\n\r\n`),
   "200 headers": `GET /v1/admin/tenants HTTP/1.1\r\n${HOST}${"X: y\r\n".repeat(200)}\r\n`,
   "a header of 200 KB": `GET /v1/admin/tenants HTTP/1.1\r\n${HOST}X: ${"y".repeat(200_000)}\r\n\r\n`,
   "a target of 200 KB": `GET /${"y".repeat(200_000)} HTTP/1.1\r\n${HOST}\r\n`,
   "empty lines first": `\r\n\r\n\r\nGET /v1/admin/tenants HTTP/1.1\r\n${HOST}\r\n`,
   "no HTTP": "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-  "expectations": post("Expect: 100-continue\r\nContent-Length: 2\r\n", "{}"),
+  expectations: post("Expect: 100-continue\r\nContent-Length: 2\r\n", "{}"),
   "unknown expectations": post("Expect: 200-ok\r\nContent-Length: 2\r\n", "{}"),
 };
 
 /** Messages that stop in the middle. */
 export const HALF = {
-  "nothing": "",
+  nothing: "",
   "a line": "GET /v1/hea",
   "headers without an end": `GET /v1/health HTTP/1.1\r\n${HOST}X: `,
   "a body of less than its length": post("Content-Length: 500\r\n", '{"key":"'),
