@@ -62,12 +62,13 @@ impl UnixMillis {
         )
     }
 
-    /// Reads RFC 3339 with any offset; `None` for anything else or before 1970.
+    /// Reads RFC 3339 with any offset; `None` for anything else, before 1970, and after the year 9999 (UTC), which could not be
+    /// written again.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        let ms = at.unix_timestamp_nanos().checked_div(1_000_000)?;
-        u64::try_from(ms).ok().map(Self)
+        let ms = at.unix_timestamp_nanos().checked_div_euclid(1_000_000)?;
+        u64::try_from(ms).ok().map(Self).filter(|at| at.0 <= MAX_MILLIS)
     }
 }
 
@@ -180,6 +181,9 @@ mod tests {
         assert_eq!(UnixMillis::parse(&at.rfc3339()), Some(at));
         assert_eq!(UnixMillis::parse("2026-11-21T05:00:00.123+01:00"), Some(at));
         assert_eq!(UnixMillis::parse("yesterday"), None);
+        assert_eq!(UnixMillis::parse("9999-12-31T23:59:59.999Z"), Some(UnixMillis(MAX_MILLIS)));
+        assert_eq!(UnixMillis::parse("9999-12-31T23:59:59.999-00:01"), None);
+        assert_eq!(UnixMillis::parse("1969-12-31T23:59:59.999999Z"), None);
         assert_eq!((UnixMillis(DAY_MS - 1).day(), UnixMillis(DAY_MS).day()), (0, 1));
         assert_eq!(UnixMillis(u64::MAX).rfc3339(), "9999-12-31T23:59:59.999Z");
     }
