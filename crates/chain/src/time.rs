@@ -117,12 +117,14 @@ impl Period {
         (shaped && (1..=12).contains(&month)).then_some(Self { year, month })
     }
 
-    /// The first instant of the period.
+    /// The first instant of the period; of one after the year 9999, which no date names, the first after that year.
     #[must_use]
     pub fn start(self) -> UnixMillis {
         let month = time::Month::try_from(self.month).unwrap_or(time::Month::January);
-        let day = time::Date::from_calendar_date(self.year, month, 1).map(|day| day.midnight().assume_utc());
-        let seconds = day.map_or(0, OffsetDateTime::unix_timestamp);
+        let Ok(day) = time::Date::from_calendar_date(self.year, month, 1) else {
+            return UnixMillis(MAX_MILLIS.saturating_add(1));
+        };
+        let seconds = day.midnight().assume_utc().unix_timestamp();
         UnixSeconds(u64::try_from(seconds).unwrap_or(0)).millis()
     }
 
@@ -197,6 +199,8 @@ mod tests {
         assert_eq!(december.end().rfc3339(), "2027-01-01T00:00:00.000Z");
         assert_eq!((december.previous(), Period::of(december.end()).previous()), (november, december));
         assert_eq!((december.start(), Period::of(november.start())), (november.end(), november));
+        let last = Period::parse("9999-12").expect("a period");
+        assert_eq!((last.start().0, last.end().0), (253_399_622_400_000, MAX_MILLIS + 1));
         assert_eq!(Period::parse("2026-11"), Some(november));
         for wrong in ["2026-13", "2026-1", "26-11", "2026", "2026-00", "2026-+1", "+202-11"] {
             assert_eq!(Period::parse(wrong), None, "{wrong}");
