@@ -22,7 +22,9 @@ fn folder(name: &str) -> PathBuf {
 }
 
 /// The files of a folder, by their names.
-fn files(name: &str) -> BTreeMap<String, Vec<u8>> {
+type Files = BTreeMap<String, Vec<u8>>;
+
+fn files(name: &str) -> Files {
     let path = folder(name);
     let listed = fs::read_dir(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let one = |entry: std::io::Result<fs::DirEntry>| {
@@ -32,19 +34,19 @@ fn files(name: &str) -> BTreeMap<String, Vec<u8>> {
     listed.map(one).collect()
 }
 
-static OWN: LazyLock<BTreeMap<&str, BTreeMap<String, Vec<u8>>>> =
+static OWN: LazyLock<BTreeMap<&str, Files>> =
     LazyLock::new(|| TARGETS.iter().map(|target| (target.name, files(target.name))).collect());
 
-static SHARED: LazyLock<Vec<(Kind, BTreeMap<String, Vec<u8>>)>> =
+static SHARED: LazyLock<Vec<(Kind, Files)>> =
     LazyLock::new(|| Kind::ALL.into_iter().map(|kind| (kind, files(&format!("shared/{}", kind.name())))).collect());
 
 /// The files of a target alone.
-pub(crate) fn own(target: &Target) -> &'static BTreeMap<String, Vec<u8>> {
+pub(crate) fn own(target: &Target) -> &'static Files {
     &OWN[target.name]
 }
 
 /// The files of a target's kind.
-pub(crate) fn shared(kind: Kind) -> &'static BTreeMap<String, Vec<u8>> {
+pub(crate) fn shared(kind: Kind) -> &'static Files {
     &SHARED.iter().find(|(of, _)| *of == kind).expect("a corpus").1
 }
 

@@ -145,7 +145,7 @@ pub(crate) fn edited(files: &[&[u8]], script: &[u8]) -> Input {
 fn edit(bytes: &mut Vec<u8>, files: &[&[u8]], script: &mut Script<'_>) {
     let kind = script.byte() % 12;
     let at = script.below(bytes.len() + 1);
-    let length = script.below(if kind % 2 == 0 { 4 } else { 64 });
+    let length = script.below(if kind.is_multiple_of(2) { 4 } else { 64 });
     let end = (at + length).min(bytes.len());
     match kind {
         0 => {
@@ -160,7 +160,7 @@ fn edit(bytes: &mut Vec<u8>, files: &[&[u8]], script: &mut Script<'_>) {
             let part = bytes[at..end].to_vec();
             bytes.splice(end..end, part);
         }
-        4 | 5 | 6 => {
+        4..=6 => {
             let token = TOKENS[script.below(TOKENS.len())].as_bytes();
             let until = if kind == 6 { at } else { end };
             bytes.splice(at..until, token.iter().copied());

@@ -59,7 +59,7 @@ impl Target {
 }
 
 /// Inputs of a target in one run of the tests; `BOLERO_RANDOM_ITERATIONS` sets another number.
-const ITERATIONS: usize = 300;
+const ITERATIONS: usize = 200;
 
 /// Declares the targets, and for each a test of its name: the name by which `cargo bolero test` finds it.
 macro_rules! targets {
