@@ -27,7 +27,7 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () =>
 if (process.env.CI) process.env.CARGO_INCREMENTAL ??= "0";
 
 /** What the coverage is of: the libraries, not the Worker, tests or scripts. */
-const NOT_CORE = `(${ROOT}/src/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
+const NOT_CORE = `(${ROOT}/src/|${ROOT}/fuzz/|tests/|build\\.rs|network/registry\\.rs|examples/|api/src/openapi\\.rs)`;
 
 /** Files that run at once: one more than there are cores, since a file mostly waits for blocks and alarms. */
 const WIDTH = Math.min(4, availableParallelism() + 1);

@@ -31,7 +31,7 @@ fn text_of(kind: ArchivedKind, id: EventId) -> String {
 
 fn read_line(kind: ArchivedKind, line: &str) -> Result<EventCopy, Fault> {
     match kind {
-        ArchivedKind::Records => EventCopy::of_record(serde_json::from_str(line).map_err(Fault::internal)?),
+        ArchivedKind::Records => EventCopy::of_record(serde_json::from_str(line).map_err(Fault::internal_json)?),
         ArchivedKind::Events => EventCopy::read(line),
     }
 }

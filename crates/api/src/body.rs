@@ -213,13 +213,13 @@ fn member_fault(error: &serde_path_to_error::Error<serde_json::Error>) -> Fault 
     let named = message.split('`').nth(1).unwrap_or_default();
     let inside = |rule| {
         let param = if path == "." { named.to_owned() } else { format!("{path}.{named}") };
-        invalid(&quoted(&param), rule)
+        invalid(&param, rule)
     };
     match message.split(" field ").next() {
         Some("missing") => inside("is required"),
         Some("duplicate") => inside("comes twice"),
-        Some("unknown") => invalid(&quoted(&path), "is not a member of this request"),
-        Some(_) | None => invalid(&quoted(&path), &value_rule(message)),
+        Some("unknown") => invalid(&path, "is not a member of this request"),
+        Some(_) | None => invalid(&path, &value_rule(message)),
     }
 }
 
@@ -262,10 +262,12 @@ pub(crate) fn check_text(name: &str, text: &str, bytes_max: usize) -> Result<(),
     }
 }
 
-/// `INVALID_REQUEST` about a member.
+/// `INVALID_REQUEST` about a member or a parameter. A name that the caller chose is repeated without control characters, and
+/// cut.
 #[must_use]
 pub fn invalid(name: &str, rule: &str) -> Fault {
-    Fault::new(ErrorCode::InvalidRequest, format!("'{name}' {rule}")).at(name.to_owned())
+    let name = quoted(name);
+    Fault::new(ErrorCode::InvalidRequest, format!("'{name}' {rule}")).at(name)
 }
 
 #[cfg(test)]
@@ -416,6 +418,14 @@ mod tests {
         assert_eq!(inner("{}"), Ok(Some(Inner { b: None })));
         assert_eq!(inner(r#"{"b":null}"#), Ok(Some(Inner { b: Some(None) })));
         assert_eq!(inner(r#"{"b":3}"#), Ok(Some(Inner { b: Some(Some(3)) })));
+    }
+
+    #[test]
+    fn a_name_of_the_callers_is_cut_and_holds_no_control_character() {
+        let fault = invalid(&format!("a\r\n\0{}", "b".repeat(10_000)), "is no parameter");
+        let name = format!("a{}", "b".repeat(QUOTED_MAX - 1));
+        assert_eq!(fault.param.as_deref(), Some(name.as_str()));
+        assert_eq!(fault.detail, format!("'{name}' is no parameter"));
     }
 
     #[test]

@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
+/// The most characters of a malformed answer that the log gets.
+const DETAIL_MAX: usize = 200;
+
 /// One JSON-RPC call: a method and its parameters as the text of a JSON array.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Call {
@@ -125,10 +128,12 @@ impl Undecided {
         Self::Malformed(MalformedAnswer { hazard, detail: String::new() })
     }
 
-    /// A malformed answer, by the hazard's name, with an excerpt.
+    /// A malformed answer, by the hazard's name, with an excerpt: what a parser says of an answer repeats its values, of any
+    /// length.
     #[must_use]
     pub(crate) fn malformed_with(hazard: &'static str, detail: impl fmt::Display) -> Self {
-        Self::Malformed(MalformedAnswer { hazard, detail: detail.to_string() })
+        let detail = detail.to_string().chars().take(DETAIL_MAX).collect();
+        Self::Malformed(MalformedAnswer { hazard, detail })
     }
 }
 

@@ -205,8 +205,8 @@ impl RegistryCheck {
             ViewResult::Unanswered => {}
         }
         RegistryCheckReport {
-            name: name.value().cloned(),
-            version: version.value().cloned(),
+            name: name.value().map(|text| shown(text)),
+            version: version.value().map(|text| shown(text)),
             decimals: decimals.value().map(u64::to_string),
             separator: separator.value().map(|found| prefixed_hex(found)),
             ..blank
@@ -260,9 +260,17 @@ impl RegistryCheck {
     /// Notes a difference, where there was an answer to compare.
     fn compare(&mut self, what: &'static str, expected: &str, found: Option<String>) {
         if let Some(found) = found.filter(|found| found != expected) {
-            self.differences.push(Difference { what, expected: expected.to_owned(), found });
+            self.differences.push(Difference { what, expected: expected.to_owned(), found: shown(&found) });
         }
     }
+}
+
+/// The most characters of a text of a chain that a report repeats.
+const SHOWN_MAX: usize = 200;
+
+/// A text of a chain, as a report repeats it: it may be of any length.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN_MAX).collect()
 }
 
 /// The text in a report for a value that the chain does not have.

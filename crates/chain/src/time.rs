@@ -62,12 +62,13 @@ impl UnixMillis {
         )
     }
 
-    /// Reads RFC 3339 with any offset; `None` for anything else or before 1970.
+    /// Reads RFC 3339 with any offset; `None` for anything else, before 1970, and after the year 9999 (UTC), which could not be
+    /// written again.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let at = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-        let ms = at.unix_timestamp_nanos().checked_div(1_000_000)?;
-        u64::try_from(ms).ok().map(Self)
+        let ms = at.unix_timestamp_nanos().checked_div_euclid(1_000_000)?;
+        u64::try_from(ms).ok().map(Self).filter(|at| at.0 <= MAX_MILLIS)
     }
 }
 
@@ -116,12 +117,14 @@ impl Period {
         (shaped && (1..=12).contains(&month)).then_some(Self { year, month })
     }
 
-    /// The first instant of the period.
+    /// The first instant of the period; of one after the year 9999, which no date names, the first after that year.
     #[must_use]
     pub fn start(self) -> UnixMillis {
         let month = time::Month::try_from(self.month).unwrap_or(time::Month::January);
-        let day = time::Date::from_calendar_date(self.year, month, 1).map(|day| day.midnight().assume_utc());
-        let seconds = day.map_or(0, OffsetDateTime::unix_timestamp);
+        let Ok(day) = time::Date::from_calendar_date(self.year, month, 1) else {
+            return UnixMillis(MAX_MILLIS.saturating_add(1));
+        };
+        let seconds = day.midnight().assume_utc().unix_timestamp();
         UnixSeconds(u64::try_from(seconds).unwrap_or(0)).millis()
     }
 
@@ -180,6 +183,9 @@ mod tests {
         assert_eq!(UnixMillis::parse(&at.rfc3339()), Some(at));
         assert_eq!(UnixMillis::parse("2026-11-21T05:00:00.123+01:00"), Some(at));
         assert_eq!(UnixMillis::parse("yesterday"), None);
+        assert_eq!(UnixMillis::parse("9999-12-31T23:59:59.999Z"), Some(UnixMillis(MAX_MILLIS)));
+        assert_eq!(UnixMillis::parse("9999-12-31T23:59:59.999-00:01"), None);
+        assert_eq!(UnixMillis::parse("1969-12-31T23:59:59.999999Z"), None);
         assert_eq!((UnixMillis(DAY_MS - 1).day(), UnixMillis(DAY_MS).day()), (0, 1));
         assert_eq!(UnixMillis(u64::MAX).rfc3339(), "9999-12-31T23:59:59.999Z");
     }
@@ -193,6 +199,8 @@ mod tests {
         assert_eq!(december.end().rfc3339(), "2027-01-01T00:00:00.000Z");
         assert_eq!((december.previous(), Period::of(december.end()).previous()), (november, december));
         assert_eq!((december.start(), Period::of(november.start())), (november.end(), november));
+        let last = Period::parse("9999-12").expect("a period");
+        assert_eq!((last.start().0, last.end().0), (253_399_622_400_000, MAX_MILLIS + 1));
         assert_eq!(Period::parse("2026-11"), Some(november));
         for wrong in ["2026-13", "2026-1", "26-11", "2026", "2026-00", "2026-+1", "+202-11"] {
             assert_eq!(Period::parse(wrong), None, "{wrong}");

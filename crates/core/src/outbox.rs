@@ -187,7 +187,7 @@ impl OutboxEvent {
         struct Columns {
             status: VerificationStatus,
         }
-        let Columns { status } = serde_json::from_str(record.get()).map_err(Fault::internal)?;
+        let Columns { status } = serde_json::from_str(record.get()).map_err(Fault::internal_json)?;
         let (subject, at) = (id.to_string(), id.created_at());
         Ok(Self { id: id.event(), kind: status.event().into(), subject, body: record, at })
     }

@@ -50,9 +50,9 @@ impl EventCopy {
         struct Subject {
             id: String,
         }
-        let mut event: Self = serde_json::from_str(line).map_err(Fault::internal)?;
+        let mut event: Self = serde_json::from_str(line).map_err(Fault::internal_json)?;
         if event.subject.is_empty() {
-            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal)?.id;
+            event.subject = serde_json::from_str::<Subject>(event.body.get()).map_err(Fault::internal_json)?.id;
         }
         Ok(event)
     }

@@ -46,14 +46,26 @@ pub fn size(file: &[u8]) -> usize {
     usize::try_from(size).unwrap_or(BYTES_MAX).min(BYTES_MAX.saturating_mul(2))
 }
 
+/// More bytes than the text of a file has, or a line: a file holds [`BYTES_MAX`], or one line that is longer. What says more is
+/// damaged, or made to fill the memory: gzip makes a thousand bytes of one.
+pub const TEXT_MAX: usize = 33_554_432;
+
 /// The text of a file, in no more memory than its bytes. Each line has its line break.
 ///
 /// # Errors
-/// `INTERNAL` where it is no whole file of text.
+/// `INTERNAL` where it is no whole file of text, or has more than [`TEXT_MAX`] bytes.
 pub fn text(file: &[u8]) -> Result<String, Fault> {
     let mut text = Vec::with_capacity(size(file));
-    MultiGzDecoder::new(file).read_to_end(&mut text).map_err(Fault::internal)?;
+    let most = u64::try_from(TEXT_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    MultiGzDecoder::new(file).take(most).read_to_end(&mut text).map_err(Fault::internal)?;
+    if text.len() > TEXT_MAX {
+        return Err(too_long());
+    }
     String::from_utf8(text).map_err(Fault::internal)
+}
+
+fn too_long() -> Fault {
+    Fault::internal("a file of the archive holds more text than any has")
 }
 
 /// The most bytes of a file that are decompressed at once: to a thousand times as many at most.
@@ -62,11 +74,13 @@ const STEP: usize = 4_096;
 /// Reads the lines of a file that comes chunk by chunk. It holds little more than a line.
 pub struct LineReader {
     decoder: WriteDecoder<Vec<u8>>,
+    /// Bytes of the text that are known to hold no line break: a long line is not searched again with each chunk.
+    searched: usize,
 }
 
 impl Default for LineReader {
     fn default() -> Self {
-        Self { decoder: WriteDecoder::new(Vec::new()) }
+        Self { decoder: WriteDecoder::new(Vec::new()), searched: 0 }
     }
 }
 
@@ -83,8 +97,16 @@ impl LineReader {
         for part in chunk.chunks(STEP) {
             self.decoder.write_all(part).map_err(Fault::internal)?;
             let text = self.decoder.get_mut();
-            let Some(end) = text.iter().rposition(|byte| *byte == b'\n') else { continue };
-            let rest = text.split_off(end.saturating_add(1));
+            let new = text.get(self.searched..).unwrap_or_default();
+            let Some(end) = new.iter().rposition(|byte| *byte == b'\n') else {
+                if text.len() > TEXT_MAX {
+                    return Err(too_long());
+                }
+                self.searched = text.len();
+                continue;
+            };
+            let rest = text.split_off(self.searched.saturating_add(end).saturating_add(1));
+            self.searched = rest.len();
             let lines = core::mem::replace(text, rest);
             if each(&lines, &mut take)?.is_break() {
                 return Ok(ControlFlow::Break(()));
@@ -162,6 +184,21 @@ mod tests {
             Ok(if line.starts_with("line 3 ") { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         });
         assert_eq!((found, seen), (Ok(ControlFlow::Break(())), 4));
+    }
+
+    /// A file of 40 kB that says nothing: 40 MB of one line.
+    #[test]
+    fn a_file_that_fills_the_memory_is_refused() {
+        let mut file = GzEncoder::new(Vec::new(), Compression::best());
+        for _ in 0..40 {
+            file.write_all(&vec![b'0'; 1_048_576]).expect("memory");
+        }
+        let file = file.finish().expect("memory");
+        assert!(file.len() < 65_536, "{}", file.len());
+        assert_eq!(text(&file), Err(too_long()));
+        assert_eq!(read(&file, file.len()), Err(too_long()));
+        // The end of a file, which says how long it is, takes no more memory than two usual files.
+        assert_eq!(size(b"\xff\xff\xff\xff"), BYTES_MAX * 2);
     }
 
     #[test]

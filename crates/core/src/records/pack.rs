@@ -11,6 +11,8 @@ const DICTIONARY: &[u8] = include_bytes!("../../data/record-dictionary.txt");
 const DICTIONARY_NUMBER: u8 = 1;
 /// More bytes than any line has. A row that says more of itself is damaged.
 const LINE_BYTES_MAX: usize = 16_777_216;
+/// LZ4 makes at most so many bytes of one.
+const TIMES_MAX: usize = 255;
 
 /// What a row holds of a line: the number of the dictionary, the line's length (4 bytes, little-endian), an LZ4 block.
 #[must_use]
@@ -30,7 +32,8 @@ pub fn unpack(body: &[u8]) -> Result<String, Fault> {
         _ => return Err(Fault::internal("a row with an unknown dictionary")),
     };
     let (length, block) = uncompressed_size(packed).map_err(Fault::internal)?;
-    if length > LINE_BYTES_MAX {
+    // Checked before the memory for the line is taken.
+    if length > LINE_BYTES_MAX.min(block.len().saturating_mul(TIMES_MAX)) {
         return Err(Fault::internal("a row names a length that no line has"));
     }
     let line = decompress_with_dict(block, length, DICTIONARY).map_err(Fault::internal)?;
@@ -71,6 +74,16 @@ mod tests {
         let body = pack(line);
         assert!(body.len() < 60, "{}", body.len());
         assert_eq!(unpack(&body).expect("a line"), line);
+    }
+
+    /// Six bytes that say sixteen megabytes take no memory.
+    #[test]
+    fn a_length_that_no_block_can_have_is_refused() {
+        let refused = Err(Fault::internal("a row names a length that no line has"));
+        assert_eq!(unpack(b"\x01\x00\x00\x00\x01\x00"), refused);
+        assert_eq!(unpack(b"\x01\xff\xff\xff\xff\x00"), refused);
+        let zeros = "0".repeat(1_000_000);
+        assert_eq!(unpack(&pack(&zeros)), Ok(zeros));
     }
 
     #[test]
