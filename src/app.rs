@@ -6,8 +6,8 @@ use worker::{Bucket, Context, D1Database, Date, Env, ObjectNamespace, Queue, Sen
 use x402_chain::id::{EventId, RequestId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
-use x402_core::sentry::secrets::secret_values;
 use x402_core::settings::Settings;
+use x402_core::settings::sentry::secrets::secret_values;
 
 /// The settings, and access to the bindings.
 pub(crate) struct App {

@@ -1,8 +1,11 @@
 //! Where errors are reported.
 
+pub mod dsn;
+pub mod secrets;
+
 use super::{Setting, Settings};
-use crate::sentry::dsn::SentryDsn;
 use crate::sentry::limits::parse_share;
+use dsn::SentryDsn;
 
 const DSN: &str = "SENTRY_DSN";
 const ENVIRONMENT: &str = "SENTRY_ENVIRONMENT";
