@@ -9,12 +9,23 @@ mod queue;
 mod visitor;
 
 use crate::platform::microtasks;
+use crate::reporting;
+use crate::telemetry::errors;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Runs once an isolate, before any request.
 #[event(start)]
 fn start() {
     microtasks::use_v8_microtasks();
+    errors::watch_panics();
+}
+
+/// The shim calls this after a panic, in the instance that has come after it.
+#[expect(unreachable_pub, reason = "wasm-bindgen exports public functions only")]
+#[wasm_bindgen]
+pub async fn report_panic(env: Env, text: String) {
+    reporting::report_panic(env, &text).await;
 }
 
 /// The platform calls this for every HTTP request.

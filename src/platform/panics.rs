@@ -1,0 +1,26 @@
+//! What a panic leaves to the instance after it: the shim (`scripts/lib/worker-shim.js`) keeps a text outside of the memory of the
+//! WebAssembly, starts a new instance at once, and gives it the text.
+//!
+//! Reason: a panic ends the instance, and `worker` then only says that it was `unreachable`.
+//! Test: tests/peers/sentry.test.mjs
+//! Upstream: <https://github.com/cloudflare/workers-rs/issues/166>
+
+/// The two functions of JavaScript.
+pub(crate) mod hand_over {
+    use wasm_bindgen::JsValue;
+    use wasm_bindgen::prelude::*;
+    use worker::js_sys::{Error, Reflect};
+
+    #[wasm_bindgen]
+    extern "C" {
+        /// The shim takes the text.
+        #[wasm_bindgen(js_name = __x402_panicked)]
+        pub(crate) fn panicked(text: &str);
+    }
+
+    /// The stack as V8 writes it.
+    pub(crate) fn stack() -> String {
+        let stack = Reflect::get(&Error::new(""), &JsValue::from_str("stack"));
+        stack.ok().and_then(|stack| stack.as_string()).unwrap_or_default()
+    }
+}
