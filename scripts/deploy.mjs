@@ -130,7 +130,11 @@ async function deployGradually({ name, deployed }, share, tags) {
   say(`back: npx wrangler rollback ${before} --env ${name}`);
 }
 
-/** Tests what runs, where its address is known. */
+/**
+ * Tests what runs, where its address is known.
+ * @param {Record<string, any>} seen
+ * @param {Record<string, any>} values the options of the command line
+ */
 async function verify({ name, config }, { verify: given, "no-verify": isLeftOut, gradual }) {
   const url = given ?? config.vars.PUBLIC_URL;
   if (isLeftOut || !url) {

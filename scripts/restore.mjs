@@ -18,9 +18,11 @@ if (!(await underNewNode(import.meta.url))) process.exitCode = await main();
 /** What is wrong with a backup, by its description and by restoring it on this machine; its description. */
 async function examine(file) {
   const { hashOf, tryExport } = await import("./lib/exported.mjs");
-  if (!existsSync(file) || !existsSync(`${file}.json`)) return { wrong: [`${file} or ${file}.json is not there`] };
+  if (!existsSync(file) || !existsSync(`${file}.json`)) return { wrong: [`${file} or ${file}.json is not there`], description: undefined };
   const description = JSON.parse(readFileSync(`${file}.json`, "utf8"));
-  if ((await hashOf(file)) !== description.sha256) return { wrong: [`${file} is not the file that ${file}.json describes`] };
+  if ((await hashOf(file)) !== description.sha256) {
+    return { wrong: [`${file} is not the file that ${file}.json describes`], description };
+  }
   return { ...(await tryExport(file)), description };
 }
 

@@ -86,7 +86,7 @@ export async function tryExport(path) {
     const broken = db.prepare("PRAGMA foreign_key_check").all();
     if (broken.length > 0) wrong.push(`${broken.length} rows refer to rows that are not there`);
     const tables = db.prepare(`SELECT name FROM sqlite_master WHERE type = 'table' AND ${OWN} ORDER BY name`).all();
-    const count = (name) => Number(db.prepare(`SELECT COUNT(*) AS rows FROM "${name}"`).get().rows);
+    const count = (name) => Number(db.prepare(`SELECT COUNT(*) AS rows FROM "${name}"`).get()?.rows);
     const rows = Object.fromEntries(tables.map(({ name }) => [name, count(name)]));
     const has = "d1_migrations" in rows;
     const migrations = has

@@ -23,7 +23,7 @@ async function asked(name, config) {
     secretsOf(name),
     appliedTo(name),
     deployedOf(name),
-    bucket ? bucketRules(bucket) : { known: undefined },
+    bucket ? bucketRules(bucket) : { known: undefined, unknown: undefined },
   ]);
   return { secrets, applied, deployed, rules, bucket };
 }
