@@ -85,7 +85,7 @@ async function filled() {
     allow_list: ["203.0.113.0/24"],
   });
   play.set("hook.example", 200);
-  await tenant.endpoint("hook.example", { events: ["payment.*"] });
+  const hook = await tenant.endpoint("hook.example", { events: ["payment.*"] });
   const ask = (body, key = test, chain = "local-evm") => worker.verify(key, { chain, ...body });
   const settle = (body) => worker.call("POST", "/facilitator/settle", { key: test, body });
 
@@ -131,7 +131,7 @@ async function filled() {
     ok(await ask({ tx_hash: recent, reference: "recent" }, tenant.key, "base")),
   ];
   assert.deepEqual([one.status, other.status], ["finalized", "confirmed"]);
-  return { ...tenant, test, ask, settle, parts, paid, first, all, final, recent, one, other };
+  return { ...tenant, hook, test, ask, settle, parts, paid, first, all, final, recent, one, other };
 }
 
 const keyOf = (environment) => (environment === "live" ? shop.key : shop.test);
@@ -311,6 +311,14 @@ test("the directory is rebuilt from ledgers, also when that is interrupted, and 
   // A cursor begins where it says.
   const rest = ok(await command({ from: "ledger", cursor: "test:stl_" }));
   assert.deepEqual([rest.done, rest.rebuilt.ledgers, rest.rebuilt.settlements], [true, 0, 2]);
+
+  // An endpoint waits for its URL and its secret, which its owner sets.
+  const [hook] = ok(await shop.call("GET", "/v1/webhook-endpoints")).data;
+  assert.deepEqual([hook.id, hook.url, hook.status, hook.events], [shop.hook.id, "https://lost.invalid/", "paused", ["payment.*"]]);
+  ok(await shop.call("PATCH", shop.hook.path, { url: "https://hook.example/new" }));
+  ok(await shop.call("POST", `${shop.hook.path}/rotate-secret`));
+  const { webhook_endpoint: active } = ok(await shop.call("PATCH", shop.hook.path, { status: "active" }));
+  assert.deepEqual([active.url, active.status], ["https://hook.example/new", "active"]);
 
   // The rows serve: a change reaches the ledgers.
   const made = await shop.admin("POST", "/api-keys", { name: "new", environment: "test" });
