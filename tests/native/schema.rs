@@ -593,8 +593,11 @@ fn records_are_deleted_as_far_as_they_were_looked_at_unless_they_are_polled_or_s
     let db = ledger_db();
     for at in 0..10 {
         let watched = (at == 1).then_some(1);
-        db.execute(ledger::RECORD_PUT.text, (format!("ver_{at}"), r#"{"chain":"base"}"#, watched, None::<i64>))
-            .expect("runs");
+        db.execute(
+            ledger::RECORD_PUT.text,
+            (format!("ver_{at}"), r#"{"chain":"base"}"#, watched, None::<i64>, None::<String>),
+        )
+        .expect("runs");
     }
     let watched = || -> Vec<(String, String)> {
         let mut all = db.prepare(ledger::WATCHED_BETWEEN.text).expect("prepares");

@@ -13,8 +13,10 @@ statements! {
     LOST_PUT: () = "INSERT INTO lost_ledgers (tenant_id, environment, found_ms) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
     /// Binds tenant and environment: its ledger is rebuilt.
     LOST_CLEAR: () = "DELETE FROM lost_ledgers WHERE tenant_id = ? AND environment = ?";
-    /// Binds a limit; returns ledgers that are to be rebuilt. There are none as a rule.
-    LOST_LEDGERS: LostLedgerRow = "SELECT tenant_id, environment FROM lost_ledgers ORDER BY tenant_id, environment LIMIT ?";
+    /// Binds a limit; returns ledgers that are to be rebuilt, but for those of tenants that are cancelled. There are none as a
+    /// rule.
+    LOST_LEDGERS: LostLedgerRow = "SELECT l.tenant_id, l.environment FROM lost_ledgers l JOIN tenants t
+        ON t.id = l.tenant_id WHERE t.status <> 'cancelled' ORDER BY l.tenant_id, l.environment LIMIT ?";
     /// Binds tenant, environment, an id and a limit; returns settlements before the id, the newest first.
     SETTLEMENTS_KEPT: KeptSettlementRow = "SELECT id, body, course, revision FROM settlements
         WHERE tenant_id = ? AND environment = ? AND id < ? ORDER BY id DESC LIMIT ?";

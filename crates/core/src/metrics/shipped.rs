@@ -102,6 +102,14 @@ mod tests {
     }
 
     #[test]
+    fn a_rebuilt_ledger_uses_no_number_again() {
+        let mut counts = ShippedCounts::beginning_at(UnixMillis(1_795_000_000_000));
+        assert!(!counts.is_new() && counts.to_send(0).is_none());
+        counts.add(&one(), 0);
+        assert_eq!(counts.to_send(0).map(|(number, _)| number), Some(1_795_000_000_001));
+    }
+
+    #[test]
     fn an_event_is_counted_by_its_chain() {
         let mut counts = MetricCounts::default();
         count_event(&mut counts, EventKind::SettlementSucceeded, r#"{"network":"eip155:8453","x":1}"#);

@@ -252,6 +252,38 @@ mod tests {
     }
 
     #[test]
+    fn what_was_spent_today_is_counted_again_of_each_settlement() {
+        let mut spending = TenantSpending::default();
+        let mut kept = Vec::new();
+        for (worst, total, failed) in [(60, 7, false), (20, 3, true)] {
+            let reserve = spending.reserve("base", paid(worst), BUDGET, NOW).expect("within the day");
+            let ended = ended(Some(reserve), TransactionCost { total, l1_fee: 2 }, failed);
+            spending.end_attempt("base", ended, NOW);
+            kept.push((DayCosts::with(None, ended, NOW), None));
+        }
+        let open = spending.reserve("base", paid(5), BUDGET, NOW).expect("within the day");
+        kept.push((None, Some(open)));
+        let rebuilt = |now: UnixMillis| {
+            let mut rebuilt = TenantSpending::default();
+            for kept in &kept {
+                rebuilt.restore("base", *kept, now);
+            }
+            rebuilt
+        };
+        assert_eq!(rebuilt(NOW), spending);
+        // Of an earlier day nothing counts.
+        let next = NOW.plus(DAY_MS);
+        assert_eq!(rebuilt(next).spent_today("base", next), NetworkSpending::default());
+        // A second attempt of a settlement adds to the first, on the same day.
+        let again = ended(None, TransactionCost { total: 4, l1_fee: 0 }, true);
+        let sums = |costs: Option<DayCosts>| costs.map(|costs| (costs.charged, costs.failed, costs.l1_fee));
+        let first = kept.first().and_then(|(costs, _)| *costs);
+        assert_eq!(sums(DayCosts::with(first, again, NOW)), Some((11, 4, 2)));
+        assert_eq!(sums(DayCosts::with(first, again, next)), Some((4, 4, 0)));
+        assert_eq!(DayCosts::with(first, EndedAttempt { spent: None, ..again }, NOW), first);
+    }
+
+    #[test]
     fn failures_have_a_share_of_their_own() {
         let mut spending = TenantSpending::default();
         assert!(!spending.is_failure_share_used("base", TenantBudget { day: 100, failed: 0 }, NOW));
