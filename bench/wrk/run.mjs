@@ -21,6 +21,7 @@ const USAGE = `usage: npm run load -- [--seconds 60] [--connections 64] [--rate 
   --url URL        a deployment, with X402_TEST_KEY (a key for test networks) in the environment; only reads and refusals
   --soak           minutes of the mix: memory must be flat, and storage grow as decision 10 states`;
 
+/** @param {string} problem @returns {never} */
 function refuse(problem) {
   console.error(`load: ${problem}\n\n${USAGE}`);
   process.exit(2);

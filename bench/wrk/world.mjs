@@ -53,8 +53,9 @@ export async function startLocal({ build = "build", tenants = 12, kept = 20, ins
   const { ADMIN_KEY, startWorker } = await import("../../tests/workerd/worker.mjs");
   const port = await freePort(0);
   const stub = spawn(process.execPath, [join(import.meta.dirname, "..", "stub.mjs"), String(port), "final", "payers"], { stdio: "ignore" });
-  const kill = () => stub.kill("SIGKILL");
+  const kill = () => void stub.kill("SIGKILL");
   process.once("exit", kill);
+  /** @type {(() => Promise<void>)[]} */
   const stops = [async () => kill()];
   const stop = async () => {
     for (const one of stops.splice(0).reverse()) await one();
