@@ -332,7 +332,7 @@ function upgrade(folder) {
     await worker.stop();
     const { ledgers, settlers } = snapshot(state);
     for (const [was, is, schema] of [
-      [old.ledgers, ledgers, "5"],
+      [old.ledgers, ledgers, "6"],
       [old.settlers, settlers, "0"],
     ]) {
       for (const { name, found } of was) {
