@@ -30,7 +30,7 @@ const underLoad = (name, faults, more = () => {}) =>
   test(`${name} (SEED=${SEED})`, async () => {
     const own = world ?? (await startWorld());
     world = undefined;
-    own.spanMs = FAULT_MS / 2 / faults.length;
+    own.spanMs = Math.ceil(FAULT_MS / 2 / faults.length);
     try {
       const load = startLoad(own, chance);
       try {
