@@ -106,7 +106,7 @@ async function monthEnd(world) {
   await span(world);
   const [year, month] = monthOf(world.now()).split("-").map(Number);
   const end = Date.UTC(year, month, 1);
-  await world.travel(end - world.spanMs / 2);
+  await world.travel(end - Math.ceil(world.spanMs / 2));
   await until(() => world.now() > end, "the next month");
   await span(world);
 }

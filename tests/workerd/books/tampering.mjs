@@ -3,7 +3,7 @@ import { timeOf } from "../months.mjs";
 
 /** @typedef {import("./balance.mjs").Books} Books */
 
-/** The first that has what a line needs: the books of a load have it, and so have those of the unit tests. */
+/** The first that has what a line needs: the books of the unit tests have it. */
 const having = (list, what) => {
   const found = list.find(what);
   if (!found) throw new Error(`no such thing in the books: ${what}`);
