@@ -11,7 +11,10 @@ mod visitor;
 use crate::platform::microtasks;
 use crate::reporting;
 use crate::telemetry::errors;
-use worker::wasm_bindgen::prelude::wasm_bindgen;
+use wasm_bindgen::JsValue;
+use wasm_bindgen::prelude::wasm_bindgen;
+use worker::js_sys;
+use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Runs once an isolate, before any request.
@@ -24,8 +27,11 @@ fn start() {
 /// The shim calls this after a panic, in the instance that has come after it.
 #[expect(unreachable_pub, reason = "wasm-bindgen exports public functions only")]
 #[wasm_bindgen]
-pub async fn report_panic(env: Env, text: String) {
-    reporting::report_panic(env, &text).await;
+pub fn report_panic(env: Env, text: String) -> js_sys::Promise {
+    future_to_promise(async move {
+        reporting::report_panic(env, &text).await;
+        Ok(JsValue::UNDEFINED)
+    })
 }
 
 /// The platform calls this for every HTTP request.
