@@ -237,6 +237,9 @@ fn every_workaround_has_a_reason_a_test_and_a_place_upstream() {
 #[test]
 fn only_workarounds_bind_javascript() {
     for (file, text) in sources(".") {
-        assert!(file.starts_with("platform/") || !text.contains("#[wasm_bindgen"), "{file} binds JavaScript by hand");
+        // The entry exports what the shim calls; it takes nothing from JavaScript.
+        let is_entry = file == "entry.rs" && !text.contains("extern \"C\"");
+        let binds = text.contains("#[wasm_bindgen") && !is_entry;
+        assert!(file.starts_with("platform/") || !binds, "{file} binds JavaScript by hand");
     }
 }

@@ -14,7 +14,7 @@ const BACKOFF_MAX_MS: u64 = 3_600_000;
 /// A bucket of tokens.
 #[derive(Clone, Debug)]
 pub struct TokenBucket {
-    tokens: u64,
+    left: u64,
     /// Until when tokens were given.
     at: UnixMillis,
 }
@@ -23,16 +23,16 @@ impl TokenBucket {
     /// A full bucket.
     #[must_use]
     pub const fn full() -> Self {
-        Self { tokens: BURST, at: UnixMillis(0) }
+        Self { left: BURST, at: UnixMillis(0) }
     }
 
     /// Takes a token; whether there was one.
     pub fn take(&mut self, now: UnixMillis) -> bool {
         let gained = now.since(self.at).checked_div(REFILL_MS).unwrap_or_default();
-        self.tokens = self.tokens.saturating_add(gained).min(BURST);
-        self.at = if self.tokens == BURST { now } else { self.at.plus(gained.saturating_mul(REFILL_MS)) };
-        let has_one = self.tokens > 0;
-        self.tokens = self.tokens.saturating_sub(1);
+        self.left = self.left.saturating_add(gained).min(BURST);
+        self.at = if self.left == BURST { now } else { self.at.plus(gained.saturating_mul(REFILL_MS)) };
+        let has_one = self.left > 0;
+        self.left = self.left.saturating_sub(1);
         has_one
     }
 }
