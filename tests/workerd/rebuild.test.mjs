@@ -229,7 +229,7 @@ function ledgers() {
   for (const name of readdirSync(folder).filter((file) => /^[0-9a-f]{64}\.sqlite$/.test(file))) {
     const path = join(folder, name);
     const db = new DatabaseSync(path);
-    const value = (of) => JSON.parse(db.prepare("SELECT value FROM state WHERE name = ?").get(of)?.value ?? "null");
+    const value = (of) => JSON.parse(String(db.prepare("SELECT value FROM state WHERE name = ?").get(of)?.value ?? "null"));
     const tenant = db.prepare("SELECT 1 FROM sqlite_master WHERE name = 'state'").get() && value("tenant");
     if (tenant?.id === shop.id) {
       const rows = (table) =>
@@ -306,7 +306,7 @@ test("the directory is rebuilt from ledgers, also when that is interrupted, and 
 
   await rebuild("ledger");
   // Of usage it says when it was counted last.
-  const steady = ({ period_usage, ...rows }) => ({ ...rows, ...known({ period_usage }) });
+  const steady = (/** @type {any} */ { period_usage, ...rows }) => ({ ...rows, ...known({ period_usage }) });
   assert.deepEqual(steady(await directory()), steady(rebuilt));
   // A cursor begins where it says.
   const rest = ok(await command({ from: "ledger", cursor: "test:stl_" }));
