@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::panic::PanicHookInfo;
 use x402_core::sentry::event::{
-    Breadcrumb, ErrorSurroundings, EventIdentity, ReportedError, SentryLevel, sentry_event,
+    Breadcrumb, ErrorSurroundings, EventIdentity, ReportedError, SentryLevel, sentry_event, sentry_time,
 };
 use x402_core::sentry::outbox::{SentryOutbox, WaitingEvent};
 use x402_core::sentry::stack::{culprit, plain_path, read_stack};
@@ -57,7 +57,7 @@ pub(crate) fn note_panic(event: Value) {
 fn surroundings(trace: &RequestTrace) -> ErrorSurroundings {
     let calls = trace.calls();
     let steps = trace.steps().into_iter().map(|(step, ms)| Breadcrumb {
-        timestamp: app::now().rfc3339(),
+        timestamp: sentry_time(app::now()),
         category: "step",
         message: format!("{}: {ms} ms so far", step.name()),
         level: "info",
@@ -76,7 +76,7 @@ fn surroundings(trace: &RequestTrace) -> ErrorSurroundings {
 fn call_breadcrumb(call: &ProviderCall) -> Breadcrumb {
     let ProviderCall { at, network, host, outcome, ms } = call;
     Breadcrumb {
-        timestamp: at.rfc3339(),
+        timestamp: sentry_time(*at),
         category: "provider",
         message: format!("{host}: {outcome}"),
         level: if *outcome == "ok" { "info" } else { "error" },
@@ -91,11 +91,14 @@ fn call_breadcrumb(call: &ProviderCall) -> Breadcrumb {
 
 /// Has a panic leave its event where it outlives the instance: the shim gives it to the next one at once.
 pub(crate) fn watch_panics() {
-    std::panic::set_hook(Box::new(|info| {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
         let (error, line) = panic_error(info, &hand_over::stack());
         let around = request_trace::current_in_panic().map(|trace| surroundings(&trace)).unwrap_or_default();
         let event = sentry_event(&error, &around, &identity());
         hand_over::panicked(&json!({"place": line, "event": event}).to_string());
+        // That of `worker`, where it was set before.
+        before(info);
     }));
 }
 

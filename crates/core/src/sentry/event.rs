@@ -19,8 +19,8 @@ pub enum SentryLevel {
 /// What has happened before, within the same request.
 #[derive(Clone, Debug, Serialize)]
 pub struct Breadcrumb {
-    /// When, RFC 3339.
-    pub timestamp: String,
+    /// When, as [`sentry_time`] writes it.
+    pub timestamp: Value,
     /// `provider` or `step`.
     pub category: &'static str,
     /// What, in a few words.
@@ -83,7 +83,7 @@ pub struct EventIdentity {
 #[derive(Serialize)]
 struct SentryEvent<'a> {
     event_id: String,
-    timestamp: String,
+    timestamp: Value,
     platform: &'static str,
     level: SentryLevel,
     logger: &'static str,
@@ -132,6 +132,13 @@ struct SdkName {
     version: &'static str,
 }
 
+/// Seconds since 1970 with decimals: Spotlight reads no other form.
+#[must_use]
+pub fn sentry_time(at: UnixMillis) -> Value {
+    let (seconds, ms) = (at.seconds().0, at.0.checked_rem(1_000).unwrap_or_default());
+    serde_json::from_str(&format!("{seconds}.{ms:03}")).unwrap_or_else(|_| seconds.into())
+}
+
 /// The event, without its environment; not scrubbed yet ([`super::envelope::write_envelope`] does both).
 #[must_use]
 pub fn sentry_event(error: &ReportedError, around: &ErrorSurroundings, identity: &EventIdentity) -> Value {
@@ -157,7 +164,7 @@ pub fn sentry_event(error: &ReportedError, around: &ErrorSurroundings, identity:
     };
     let event = SentryEvent {
         event_id: hex::encode(identity.id),
-        timestamp: identity.at.rfc3339(),
+        timestamp: sentry_time(identity.at),
         platform: if is_panic { "native" } else { "other" },
         level: error.level,
         logger: "telemetry",

@@ -67,15 +67,36 @@ fn read_frame(line: &str) -> Option<StackFrame> {
     }
 }
 
-/// A name without the module that V8 puts before it, and without the hash at its end.
+/// A name without the module that V8 puts before it, and without what the compiler and wasm-bindgen add: hashes, and what a
+/// wrapper is for.
 fn plain_name(name: &str) -> String {
     let name = name.strip_prefix("x402_edge.wasm.").unwrap_or(name);
-    let without_hash = name.rsplit_once("::h").filter(|(_, hash)| {
-        hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase())
-    });
-    let name = without_hash.map_or(name, |(name, _)| name);
+    let mut name = without_hashes(&without_hashes(name, "::h", ""), "[", "]");
+    for wrapper in [" multivalue shim", " externref shim", " catch wrapper"] {
+        name = name.replace(wrapper, "");
+    }
     let end = (0..=NAME_MAX.min(name.len())).rev().find(|at| name.is_char_boundary(*at)).unwrap_or_default();
-    name.get(..end).unwrap_or_default().to_owned()
+    name.truncate(end);
+    name
+}
+
+/// A text without each 16 hex digits between two texts, and those.
+fn without_hashes(text: &str, before: &str, after: &str) -> String {
+    let mut parts = text.split(before);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let hash = part
+            .get(..16)
+            .filter(|hash| hash.bytes().all(|byte| byte.is_ascii_hexdigit() && !byte.is_ascii_uppercase()));
+        match hash.and_then(|hash| part.strip_prefix(hash)?.strip_prefix(after)) {
+            Some(rest) => plain.push_str(rest),
+            None => {
+                plain.push_str(before);
+                plain.push_str(part);
+            }
+        }
+    }
+    plain
 }
 
 /// Whether a function is of one of the project's crates, also as an implementation for a type of theirs.
@@ -108,8 +129,8 @@ mod tests {
     const STACK: &str = "Error
     at __wbg_new_1 (index.js:1:2000)
     at std::panicking::rust_panic_with_hook::h1a2b3c4d5e6f7089 (wasm://wasm/00a1b2c3:wasm-function[812]:0x1f00)
-    at core::result::unwrap_failed::h00000000deadbeef (wasm://wasm/00a1b2c3:wasm-function[77]:0x1200)
-    at x402_edge::handlers::verify::{{closure}}::h0123456789abcdef (wasm://wasm/00a1b2c3:wasm-function[5]:0x300)
+    at x402_edge.wasm.core[c5930c85a12de822]::result::unwrap_failed (wasm://wasm/00a1b2c3:wasm-function[77]:0x1200)
+    at x402_edge.wasm.x402_edge::handlers::verify::{{closure}}::h0123456789abcdef externref shim (wasm://wasm/00a1b2c3:wasm-function[5]:0x300)
     at <x402_core::error::Fault as core::fmt::Display>::fmt::h0123456789abcdef (wasm://wasm/00a1b2c3:wasm-function[6]:0x200)
     at wasm://wasm/00a1b2c3:wasm-function[7]:0x100
     at async Object.fetch (index.js:1:20)

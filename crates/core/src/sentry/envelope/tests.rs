@@ -1,5 +1,7 @@
 use super::*;
-use crate::sentry::event::{Breadcrumb, ErrorSurroundings, EventIdentity, ReportedError, SentryLevel, sentry_event};
+use crate::sentry::event::{
+    Breadcrumb, ErrorSurroundings, EventIdentity, ReportedError, SentryLevel, sentry_event, sentry_time,
+};
 use crate::sentry::outbox::LossReason;
 use crate::sentry::stack::read_stack;
 use serde_json::Map;
@@ -27,7 +29,7 @@ fn whole_event() -> Value {
         request_id: Some("req_01JDZV9K5N6Y7Z8A9B0C1D2E3F".to_owned()),
         trace: Some(("4bf92f3577b34da6a3ce929d0e0e4736".to_owned(), "00f067aa0ba902b7".to_owned())),
         breadcrumbs: vec![Breadcrumb {
-            timestamp: NOW.rfc3339(),
+            timestamp: sentry_time(NOW),
             category: "provider",
             message: "mainnet.base.org: timeout".to_owned(),
             level: "error",

@@ -51,7 +51,9 @@ fn run(text: &str, is_part: impl Fn(char) -> bool) -> usize {
 fn prefixed(rest: &str, is_word_start: bool) -> Option<(String, usize)> {
     PREFIXES.iter().find_map(|(prefix, min, needs_start)| {
         let after = rest.strip_prefix(prefix).filter(|_| is_word_start || !needs_start)?;
-        let length = run(after, |letter| letter.is_ascii_alphanumeric() || "_-+/=.%".contains(letter));
+        // A key of ours stands in paths, and has letters and digits alone.
+        let more = if prefix.starts_with("x402_") { "_" } else { "_-+/=.%" };
+        let length = run(after, |letter| letter.is_ascii_alphanumeric() || more.contains(letter));
         (length >= *min).then(|| (REMOVED.to_owned(), prefix.len().saturating_add(length)))
     })
 }
@@ -98,7 +100,7 @@ fn is_address_char(letter: char) -> bool {
 
 /// A mail address, its `@` also as `%40`.
 fn mail(rest: &str, before: Option<char>) -> Option<(String, usize)> {
-    let is_local = |letter: char| letter.is_alphanumeric() || "._+-!#$&'*/=?^`{|}~".contains(letter);
+    let is_local = |letter: char| letter.is_alphanumeric() || "._+-!#$*^`{|}~".contains(letter);
     if before.is_some_and(|letter| letter.is_alphanumeric() || "._+-".contains(letter)) {
         return None;
     }
@@ -110,7 +112,9 @@ fn mail(rest: &str, before: Option<char>) -> Option<(String, usize)> {
     let after = rest.get(local..)?;
     let domain = after.strip_prefix('@').or_else(|| after.strip_prefix("%40"))?;
     let length = run(domain, |letter| letter.is_alphanumeric() || ".-[]:".contains(letter));
-    if length == 0 {
+    // A release, `name@1.2.3`, ends in digits.
+    let last = domain.get(..length)?.trim_end_matches(['.', '-', ':']).rsplit('.').next()?;
+    if !last.starts_with(|letter: char| letter.is_alphabetic() || letter == '[') && !domain.starts_with('[') {
         return None;
     }
     let at = after.len().checked_sub(domain.len())?;
