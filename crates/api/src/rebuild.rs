@@ -208,7 +208,7 @@ mod tests {
             (r#"{"from":"ledger","cursor":"live:ver_"}"#, "cursor"),
             (r#"{"from":"ledger","cursor":"prod:stl_"}"#, "cursor"),
         ] {
-            assert_eq!(read(text), Err((ErrorCode::InvalidRequest, Some(member.to_owned()))), "{text}");
+            assert_eq!(read(text), Err((ErrorCode::InvalidRequest, Some(member.into()))), "{text}");
         }
     }
 }
