@@ -74,6 +74,7 @@ impl ExportKind {
                 "error",
                 "error_code",
                 "retry",
+                "traceparent",
             ],
             Self::Settlements => &[
                 "id",
@@ -89,6 +90,7 @@ impl ExportKind {
                 "completed_at",
                 "attempts",
                 "handed_over",
+                "traceparent",
             ],
             Self::Events => &["id", "type", "created_at", "environment", "subject", "data"],
             Self::Audit => {
