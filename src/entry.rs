@@ -8,13 +8,9 @@ mod operator;
 mod queue;
 mod visitor;
 
-use crate::platform::microtasks;
+use crate::platform::{microtasks, panics};
 use crate::reporting;
 use crate::telemetry::errors;
-use wasm_bindgen::JsValue;
-use wasm_bindgen::prelude::wasm_bindgen;
-use worker::js_sys;
-use worker::wasm_bindgen_futures::future_to_promise;
 use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Runs once an isolate, before any request.
@@ -22,16 +18,7 @@ use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEven
 fn start() {
     microtasks::use_v8_microtasks();
     errors::watch_panics();
-}
-
-/// The shim calls this after a panic, in the instance that has come after it.
-#[expect(unreachable_pub, reason = "wasm-bindgen exports public functions only")]
-#[wasm_bindgen]
-pub fn report_panic(env: Env, text: String) -> js_sys::Promise {
-    future_to_promise(async move {
-        reporting::report_panic(env, &text).await;
-        Ok(JsValue::UNDEFINED)
-    })
+    panics::report_by(|env, text| Box::pin(reporting::report_panic(env, text)));
 }
 
 /// The platform calls this for every HTTP request.

@@ -100,8 +100,8 @@ struct LeftPanic {
 }
 
 /// Reports the panic of the instance before this one: in the log, and at once to Sentry.
-pub(crate) async fn report_panic(env: Env, text: &str) {
-    let Ok(left) = serde_json::from_str::<LeftPanic>(text) else { return };
+pub(crate) async fn report_panic(env: Env, text: String) {
+    let Ok(left) = serde_json::from_str::<LeftPanic>(&text) else { return };
     event(TelemetryKind::Panicked, &[TelemetryField::Place(&left.place)]);
     note_panic(left.event);
     if let Some(work) = send_due(&env) {

@@ -138,6 +138,8 @@ targets! {
         hex = values::hex;
         network = values::network;
         public_url = values::public_url;
+        traceparent = values::traceparent;
+        sentry_dsn = settings::sentry_dsn;
         branding = values::branding;
         allowed_network = values::allowed_network;
         extended_key = settings::extended_key;

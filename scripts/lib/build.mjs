@@ -74,9 +74,8 @@ function current(kind) {
 /** The commit that reports of errors name; nothing where there is no repository. */
 function commit() {
   try {
-    /** @type {import("node:child_process").ExecFileSyncOptionsWithStringEncoding} */
-    const flags = { cwd: ROOT, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] };
-    return { X402_EDGE_COMMIT: execFileSync("git", ["rev-parse", "--short=12", "HEAD"], flags).trim() };
+    const found = execFileSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: ROOT, encoding: "utf8", stdio: "pipe" });
+    return { X402_EDGE_COMMIT: found.trim() };
   } catch {
     return {};
   }

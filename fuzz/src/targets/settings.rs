@@ -6,6 +6,7 @@ use x402_chain::address::{Family, Xpub};
 use x402_chain::signer::{EvmSigner, Signer, SvmSigner};
 use x402_core::settings::Settings;
 use x402_core::settings::provider;
+use x402_core::settings::sentry::dsn::SentryDsn;
 
 /// Values of settings that are long enough to be secrets.
 const SECRET_MIN: usize = 8;
@@ -73,4 +74,14 @@ pub(crate) fn provider(input: &[u8]) -> bool {
         assert!(!access.url.contains('@'), "a password is left in the address");
     }
     !host.is_empty()
+}
+
+/// The address of a Sentry project.
+pub(crate) fn sentry_dsn(input: &[u8]) -> bool {
+    let Some(dsn) = text(input).and_then(SentryDsn::parse) else { return false };
+    let url = dsn.envelope_url();
+    assert!(["https://", "http://"].iter().any(|scheme| url.starts_with(scheme)), "{url}");
+    assert!(url.ends_with("/envelope/") && !url.contains(['?', '#', '@']), "{url}");
+    assert!(url.chars().chain(dsn.authorization().chars()).all(|one| matches!(one, ' '..='~')), "{url}");
+    true
 }

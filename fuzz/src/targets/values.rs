@@ -29,6 +29,7 @@ use x402_core::tenancy::allow_list::AllowedNetwork;
 use x402_core::tenancy::branding::{BrandName, Color, LogoUrl};
 use x402_core::tenancy::key::{KeyHash, KeyKind};
 use x402_core::tenancy::proof::ProofNonce;
+use x402_core::traceparent::TraceParent;
 use x402_core::verdict::SanctionsPolicy;
 use x402_core::webhook::delivery::DeliveryState;
 use x402_core::webhook::endpoint::EndpointStatus;
@@ -150,6 +151,16 @@ pub(crate) fn network(input: &[u8]) -> bool {
     let named = protocol::network_named(name);
     assert!(found.is_none() || named.is_some());
     canonical(name, Scheme::parse(name).map(Scheme::name)) || named.is_some()
+}
+
+pub(crate) fn traceparent(input: &[u8]) -> bool {
+    let Some(header) = text(input) else { return false };
+    let Some(read) = TraceParent::parse(header) else { return false };
+    let written = read.to_string();
+    assert_eq!((written.len(), TraceParent::parse(&written)), (55, Some(read)));
+    // Of another version, or with other flags, only the ids stay.
+    assert_eq!(written.get(2..52), header.get(2..52));
+    true
 }
 
 pub(crate) fn public_url(input: &[u8]) -> bool {

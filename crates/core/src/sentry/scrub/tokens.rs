@@ -38,7 +38,8 @@ const BASE64_MIN: usize = 40;
 pub(super) fn find(rest: &str, before: Option<char>) -> Option<(String, usize)> {
     let is_word_start = !before.is_some_and(char::is_alphanumeric);
     prefixed(rest, is_word_start)
-        .or_else(|| is_word_start.then(|| pem(rest).or_else(|| user_of_url(rest)).or_else(|| hex(rest))).flatten())
+        .or_else(|| user_of_url(rest))
+        .or_else(|| is_word_start.then(|| pem(rest).or_else(|| hex(rest))).flatten())
         .or_else(|| mail(rest, before))
         .or_else(|| is_word_start.then(|| ipv4(rest, before).or_else(|| base64(rest, before))).flatten())
         .or_else(|| ipv6(rest, before))
