@@ -140,6 +140,7 @@ targets! {
         public_url = values::public_url;
         traceparent = values::traceparent;
         sentry_dsn = settings::sentry_dsn;
+        sentry_share = settings::sentry_share;
         branding = values::branding;
         allowed_network = values::allowed_network;
         extended_key = settings::extended_key;
@@ -168,6 +169,7 @@ targets! {
         body_webhook_endpoints = bodies::webhook_endpoints;
         body_deliveries = bodies::deliveries;
         body_billing = bodies::billing;
+        body_rebuild = bodies::rebuild;
         body_oidc = bodies::oidc;
         payment_body = x402::payment;
         rpc_answer = chain::rpc_answer;

@@ -4,8 +4,8 @@ use crate::properties::{NOW_MS, ORIGIN, lax_body, strict_body};
 use x402_api::accepts::AcceptsRequest;
 use x402_api::{
     admin as admin_api, billing as billing_api, deletion, deliveries as deliveries_api, keys as keys_api,
-    members as members_api, oidc as oidc_api, recipients as recipients_api, session as session_api,
-    tenant as tenant_api, verify as verify_api, webhook_endpoints as endpoints_api,
+    members as members_api, oidc as oidc_api, rebuild as rebuild_api, recipients as recipients_api,
+    session as session_api, tenant as tenant_api, verify as verify_api, webhook_endpoints as endpoints_api,
 };
 use x402_chain::id::TenantId;
 use x402_chain::time::UnixMillis;
@@ -96,6 +96,10 @@ pub(crate) fn deliveries(input: &[u8]) -> bool {
 pub(crate) fn billing(input: &[u8]) -> bool {
     let found = [strict_body(input, billing_api::wanted_plan), strict_body(input, billing_api::wanted_end)];
     found.contains(&true)
+}
+
+pub(crate) fn rebuild(input: &[u8]) -> bool {
+    strict_body(input, rebuild_api::read_rebuild)
 }
 
 pub(crate) fn oidc(input: &[u8]) -> bool {

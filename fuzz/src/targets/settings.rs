@@ -4,6 +4,7 @@ use crate::properties::text;
 use std::collections::BTreeMap;
 use x402_chain::address::{Family, Xpub};
 use x402_chain::signer::{EvmSigner, Signer, SvmSigner};
+use x402_core::sentry::limits::parse_share;
 use x402_core::settings::Settings;
 use x402_core::settings::provider;
 use x402_core::settings::sentry::dsn::SentryDsn;
@@ -74,6 +75,13 @@ pub(crate) fn provider(input: &[u8]) -> bool {
         assert!(!access.url.contains('@'), "a password is left in the address");
     }
     !host.is_empty()
+}
+
+/// The share of events that are sent.
+pub(crate) fn sentry_share(input: &[u8]) -> bool {
+    let Some(share) = text(input).and_then(parse_share) else { return false };
+    assert!(share <= 1_000 && input.len() <= 5, "{share}");
+    true
 }
 
 /// The address of a Sentry project.

@@ -25,6 +25,7 @@ use x402_core::settlement::status::Settlement;
 use x402_core::tenancy::branding::Branding;
 use x402_core::tenancy::tenant::Tenant;
 use x402_core::verification::answer::VerificationAnswer;
+use x402_core::verification::restored::restored_record;
 use x402_core::webhook::backlog::Backlog;
 use x402_core::webhook::breaker::EndpointBreaker;
 use x402_core::webhook::missed::Missed;
@@ -187,6 +188,9 @@ pub(crate) fn record(input: &[u8]) -> bool {
     if let Ok(copy) = serde_json::from_slice::<RecordCopy>(input) {
         judged(OutboxEvent::answered(id, copy.record.clone()), input);
         judged(EventCopy::of_record(copy), input);
+    }
+    for units in [None, Some(line)] {
+        judged(restored_record(line, units, UnixMillis(crate::properties::NOW_MS)), input);
     }
     let _ = events::kind_of_outcome(line);
     found.contains(&true)
