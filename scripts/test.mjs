@@ -15,6 +15,7 @@ import {
   otherPeers,
   peers,
   python,
+  spotlight,
   pythonTool,
   pythonWheels,
   setUp,
@@ -129,7 +130,7 @@ const STEPS = {
     await built();
     // Files that run side by side would install the same environment at once.
     const pythons = Object.entries(PYTHONS).map(([name, requirements]) => python(name, join(ROOT, PEERS, requirements)));
-    await Promise.all([peers(), firstPeers(), otherPeers(), ...pythons]);
+    await Promise.all([peers(), firstPeers(), otherPeers(), spotlight(), ...pythons]);
     await runFiles(asked);
   },
   "peers-rust": async (asked) => {

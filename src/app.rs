@@ -7,6 +7,7 @@ use x402_chain::id::{EventId, RequestId};
 use x402_chain::time::UnixMillis;
 use x402_core::error::{ErrorCode, Fault};
 use x402_core::settings::Settings;
+use x402_core::settings::sentry::secrets::secret_values;
 
 /// The settings, and access to the bindings.
 pub(crate) struct App {
@@ -25,12 +26,7 @@ impl App {
     /// # Errors
     /// `MISCONFIGURED`, naming every mistake.
     pub(crate) fn new(env: Env, request_origin: &str) -> Result<Self, Fault> {
-        let settings = isolate::settings(|| {
-            Settings::read(|name| {
-                let secret = env.secret(name).map(|secret| secret.to_string());
-                secret.or_else(|_| env.var(name).map(|var| var.to_string())).ok()
-            })
-        });
+        let settings = isolate::settings(|| Settings::read(|name| setting(&env, name)));
         let settings = settings.map_err(|mistakes| {
             let listed: Vec<String> = mistakes.iter().map(ToString::to_string).collect();
             Fault::new(ErrorCode::Misconfigured, format!("the service's settings are wrong: {}", listed.join("; ")))
@@ -46,6 +42,11 @@ impl App {
     /// `MISCONFIGURED` where the binding is missing.
     pub(crate) fn db(&self) -> Result<D1Database, Fault> {
         db(&self.env)
+    }
+
+    /// The values of all secret settings, so that nothing that is sent holds one.
+    pub(crate) fn secrets(&self) -> Vec<String> {
+        secret_values(|name| setting(&self.env, name))
     }
 
     /// The namespace of the ledgers.
@@ -139,6 +140,12 @@ impl App {
     pub(crate) fn billing_guard(&self) -> Option<worker::RateLimiter> {
         self.env.rate_limiter("BILLING_GUARD").ok()
     }
+}
+
+/// A setting as the platform has it.
+fn setting(env: &Env, name: &str) -> Option<String> {
+    let secret = env.secret(name).map(|secret| secret.to_string());
+    secret.or_else(|_| env.var(name).map(|var| var.to_string())).ok()
 }
 
 /// The directory's binding.

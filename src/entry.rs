@@ -8,13 +8,17 @@ mod operator;
 mod queue;
 mod visitor;
 
-use crate::platform::microtasks;
+use crate::platform::{microtasks, panics};
+use crate::reporting;
+use crate::telemetry::errors;
 use worker::{Context, Env, MessageBatch, Request, ScheduleContext, ScheduledEvent, event, web_sys};
 
 /// Runs once an isolate, before any request.
 #[event(start)]
 fn start() {
     microtasks::use_v8_microtasks();
+    errors::watch_panics();
+    panics::report_by(|env, text| Box::pin(reporting::report_panic(env, text)));
 }
 
 /// The platform calls this for every HTTP request.

@@ -17,6 +17,7 @@
 //! | `erasure` | what becomes of a tenant whose deletion is due, and of what a removed webhook endpoint has left |
 //! | `github`, `oidc`, `turnstile` | other services that take part in a sign-in |
 //! | `metering` | sends what isolates have counted to the Meters |
+//! | `reporting` | sends errors to Sentry |
 //! | `dns`, `webcrypto` | records by a resolver over HTTPS; the platform's cryptography |
 //! | `webhook_target` | whether messages may be sent to an address that a tenant gave |
 //! | `outbound` | one HTTP request to the outside, bounded in time and size |
@@ -160,6 +161,8 @@ mod oidc;
 mod outbound;
 #[cfg(target_arch = "wasm32")]
 mod platform;
+#[cfg(target_arch = "wasm32")]
+mod reporting;
 #[cfg(target_arch = "wasm32")]
 mod request;
 #[cfg(target_arch = "wasm32")]

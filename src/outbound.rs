@@ -115,15 +115,39 @@ pub(crate) fn send_message(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, R
     })
 }
 
+/// The answer to a report of an error.
+pub(crate) struct ReportAnswer {
+    pub(crate) status: u16,
+    /// What `Retry-After` asks for: seconds, or a date.
+    pub(crate) retry_after_ms: Option<u64>,
+    /// The header `X-Sentry-Rate-Limits`.
+    pub(crate) limits: Option<String>,
+}
+
+/// Sends a report of an error. The body of the answer is not read.
+pub(crate) fn send_report(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<ReportAnswer, OutboundFailure>> {
+    Box::pin(async move {
+        let response = fetch(&request, method_of(&request)).await?;
+        cancel_body(&response);
+        let header = |name| response.headers().get(name).ok().flatten();
+        let retry_after_ms = header("retry-after").and_then(|text| retry_after(text.trim()));
+        Ok(ReportAnswer { status: response.status(), retry_after_ms, limits: header("x-sentry-rate-limits") })
+    })
+}
+
+/// A body that nobody reads would hold its connection. How that ends is of no interest.
+fn cancel_body(response: &Response) {
+    if let Some(body) = response.body() {
+        drop(JsFuture::from(body.cancel()));
+    }
+}
+
 /// Sends a message whose answer's status alone counts: its body is not read, whatever it is. A redirect is an answer as any
 /// other, and not followed.
 pub(crate) fn send_for_status(request: OutboundRequest<'_>) -> LocalBoxFuture<'_, Result<u16, OutboundFailure>> {
     Box::pin(async move {
         let response = fetch(&request, method_of(&request)).await?;
-        if let Some(body) = response.body() {
-            // A body that nobody reads would hold its connection. How that ends is of no interest.
-            drop(JsFuture::from(body.cancel()));
-        }
+        cancel_body(&response);
         Ok(response.status())
     })
 }

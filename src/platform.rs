@@ -4,4 +4,5 @@
 pub(crate) mod fetch;
 pub(crate) mod headers;
 pub(crate) mod microtasks;
+pub(crate) mod panics;
 pub(crate) mod transaction;

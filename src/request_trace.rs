@@ -70,6 +70,8 @@ pub(crate) struct RequestTrace {
     /// Whether the caller has a tenant's key or a session.
     is_caller_known: Cell<bool>,
     network: Cell<Option<&'static Network>>,
+    /// The path of the route, with the names of its parameters.
+    route: Cell<Option<&'static str>>,
     code: RefCell<Option<String>>,
     outcome: RefCell<Option<String>>,
 }
@@ -92,6 +94,7 @@ impl RequestTrace {
             tenant: Cell::new(None),
             is_caller_known: Cell::new(false),
             network: Cell::new(None),
+            route: Cell::new(None),
             code: RefCell::default(),
             outcome: RefCell::default(),
         })
@@ -121,6 +124,11 @@ impl RequestTrace {
     /// The network that is asked about.
     pub(crate) const fn network(&self) -> Option<&'static Network> {
         self.network.get()
+    }
+
+    /// The route that is met.
+    pub(crate) const fn route(&self) -> Option<&'static str> {
+        self.route.get()
     }
 
     /// The code of the error that is answered.
@@ -154,6 +162,16 @@ impl RequestTrace {
         shows_times(status, self.is_caller_known.get()).then(steps)
     }
 
+    /// Notes the route that is met.
+    pub(crate) fn note_route(&self, path: &'static str) {
+        self.route.set(Some(path));
+    }
+
+    /// Notes whose object is asked.
+    pub(crate) fn note_tenant(&self, tenant: TenantId) {
+        self.tenant.set(Some(tenant));
+    }
+
     /// Notes who asks: a tenant by its key or a session.
     pub(crate) fn note_caller(&self, tenant: TenantId) {
         self.tenant.set(Some(tenant));
@@ -182,6 +200,11 @@ impl Drop for StepGuard {
 /// The request that is being served, where one is.
 pub(crate) fn current() -> Option<Rc<RequestTrace>> {
     CURRENT.with_borrow(Clone::clone)
+}
+
+/// The same in a panic, which may have come at any time.
+pub(crate) fn current_in_panic() -> Option<Rc<RequestTrace>> {
+    CURRENT.try_with(|current| current.try_borrow().ok().and_then(|current| current.clone())).ok().flatten()
 }
 
 /// Begins a part of a step of the current request.

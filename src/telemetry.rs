@@ -6,6 +6,9 @@
 
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod counts;
+#[cfg(target_arch = "wasm32")]
+pub(crate) mod errors;
+pub mod sentry;
 
 use serde_json::{Map, Value};
 use x402_api::server_timing::RequestStep;
@@ -122,6 +125,7 @@ kinds! {
     BillingDiffers Error "the directory differed from Stripe" "It was brought in line, and operators get a message.";
     CodesStopped Error "too many codes of sign-ins were wrong: no code is compared for the rest of the day"
         "Somebody guesses codes. Links sign in.";
+    Panicked Error "panic" "The code has panicked, and its instance of WebAssembly was replaced; what it was doing is lost.";
     SettlementReorged Error "a settlement's block has left the chain" "A settlement is on its way again.";
 }
 
@@ -172,6 +176,8 @@ pub enum TelemetryField<'a> {
     At(UnixMillis),
     /// `bytes`: a size.
     Bytes(usize),
+    /// `place`: a file of the sources, and a line.
+    Place(&'a str),
     /// `cron`: a trigger's pattern.
     Cron(&'a str),
     /// `done`: how many.
@@ -206,6 +212,7 @@ impl TelemetryField<'_> {
             Self::Flight(key) => ("key", (*key).into()),
             Self::At(at) => ("at", at.0.into()),
             Self::Bytes(bytes) => ("bytes", (*bytes).into()),
+            Self::Place(place) => ("place", (*place).into()),
             Self::Cron(pattern) => ("cron", (*pattern).into()),
             Self::Done(done) => ("done", (*done).into()),
             Self::Sequence(seq) => ("seq", (*seq).into()),
@@ -222,7 +229,7 @@ pub fn event_line(kind: TelemetryKind, fields: &[TelemetryField<'_>]) -> String 
     Value::Object(line).to_string()
 }
 
-/// Reports an event: writes its line to the log, and counts it.
+/// Reports an event: writes its line to the log, counts it, and keeps an error for Sentry. A panic keeps itself.
 #[cfg(target_arch = "wasm32")]
 pub(crate) fn event(kind: TelemetryKind, fields: &[TelemetryField<'_>]) {
     let line = event_line(kind, fields);
@@ -230,5 +237,8 @@ pub(crate) fn event(kind: TelemetryKind, fields: &[TelemetryField<'_>]) {
     match kind.level() {
         TelemetryLevel::Info => worker::console_log!("{line}"),
         TelemetryLevel::Error => worker::console_error!("{line}"),
+    }
+    if kind.level() == TelemetryLevel::Error && kind != TelemetryKind::Panicked {
+        errors::note(kind, fields);
     }
 }

@@ -1,5 +1,6 @@
 // Builds the Worker, unless nothing has changed since: cargo, wasm-bindgen, in a release wasm-opt, and esbuild. This is
 // what `worker-build` does; see docs/decisions/0008-the-build-is-a-script.md.
+import { execFileSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -54,7 +55,7 @@ const FEATURES = [
 /** Methods of the entrypoint that get the environment and the context. */
 const HANDLERS = ["fetch", "scheduled", "queue", "email", "connect"];
 /** Functions that only the shim calls. */
-const SYSTEM = ["__wbg_reset_state", "__worker_init_state"];
+const SYSTEM = ["__wbg_reset_state", "__worker_init_state", "report_panic"];
 
 const wanted = (kind) => `${kind} ${fingerprint(SOURCES)}`;
 
@@ -70,9 +71,19 @@ function current(kind) {
   return found && join(ROOT, KINDS[found].folder);
 }
 
+/** The commit that reports of errors name; nothing where there is no repository. */
+function commit() {
+  try {
+    const found = execFileSync("git", ["rev-parse", "--short=12", "HEAD"], { cwd: ROOT, encoding: "utf8", stdio: "pipe" });
+    return { X402_EDGE_COMMIT: found.trim() };
+  } catch {
+    return {};
+  }
+}
+
 /** Compiles the Worker; answers the path of the WebAssembly. */
 async function compiled(kind, note) {
-  const { profile, env } = KINDS[kind];
+  const { profile, env = kind === "release" ? commit() : undefined } = KINDS[kind];
   const args = ["build", "--lib", "--locked", "--target", "wasm32-unknown-unknown", "--profile", profile];
   const lines = await cargo([...args, "--message-format", "json-render-diagnostics"], { env, note });
   for (const line of lines) {

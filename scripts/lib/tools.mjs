@@ -193,6 +193,9 @@ export const firstPeers = () => modules(join(ROOT, "tests", "peers", "v1"), "the
 /** Packages of others that can name a facilitator. */
 export const otherPeers = () => modules(join(ROOT, "tests", "peers", "others"), "other x402 packages");
 
+/** Sentry's receiver for development. */
+export const spotlight = () => modules(join(ROOT, "tests", "peers", "spotlight"), "Spotlight");
+
 /** Sets everything up; quick when it is done already. `beside` is work that needs only Rust's toolchain. */
 export async function setUp({ beside = async () => {} } = {}) {
   const missing = [

@@ -1,7 +1,7 @@
 // What a request enters first. From worker-build 0.8.7 (src/js/shim.js), Copyright Cloudflare, Inc., Apache-2.0,
 // https://github.com/cloudflare/workers-rs. It belongs to the crate `worker` of that version. After a panic it starts
 // the WebAssembly instance anew. `$HANDLERS` stands for the entrypoint's methods, which the build writes.
-import { WorkerEntrypoint } from "cloudflare:workers";
+import { WorkerEntrypoint, env, waitUntil } from "cloudflare:workers";
 import * as exports from "./index.js";
 
 Error.stackTraceLimit = 100;
@@ -25,6 +25,22 @@ function handleMaybeCritical(e) {
     console.error('Critical', e);
     initState.criticalError = true;
   }
+}
+
+// Ours: what a panic leaves (src/platform/panics.rs). The instance is still on the stack: the next one reports it.
+globalThis.__x402_panicked = (text) => {
+  initState.criticalError = true;
+  try {
+    waitUntil(reportPanic(text));
+  } catch (e) {
+    console.error('Not reported', e);
+  }
+};
+
+async function reportPanic(text) {
+  await scheduler.wait(0);
+  checkReinitialize();
+  await exports.report_panic(env, text);
 }
 
 class Entrypoint extends WorkerEntrypoint {}

@@ -12,6 +12,7 @@ use crate::directory_events;
 use crate::erasure;
 use crate::mail;
 use crate::metering;
+use crate::reporting;
 use crate::rpc::registry;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_util::future::{join, join5};
@@ -50,7 +51,11 @@ pub(crate) async fn run_trigger(cron: &str, env: Env) {
         Ok(done) => event(TelemetryKind::CronDone, &[TelemetryField::Cron(cron), TelemetryField::Done(done)]),
         Err(fault) => event(TelemetryKind::CronFailed, &[TelemetryField::Cron(cron), TelemetryField::Cause(&fault)]),
     }
-    if let Some(work) = app.ok().and_then(|app| metering::send_due(app.env(), app::now())) {
+    let Ok(app) = app else { return };
+    if let Some(work) = metering::send_due(app.env(), app::now()) {
+        work.await;
+    }
+    if let Some(work) = reporting::send_due(app.env()) {
         work.await;
     }
 }

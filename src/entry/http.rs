@@ -10,7 +10,7 @@ use crate::request::{Client, IncomingRequest, fault_reply};
 use crate::request_trace::{self, ProviderCall, RequestTrace, scope};
 use crate::response::{AnswerHeaders, OutgoingResponse};
 use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
-use crate::{handlers, isolate, metering};
+use crate::{handlers, isolate, metering, reporting};
 use futures_util::StreamExt;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -77,6 +77,9 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
     }
     let route = find_route(&request, &method, &place);
     let row = route.as_ref().ok().map(|(row, _)| *row);
+    if let Some(row) = row {
+        trace.note_route(row.path);
+    }
     let (arrival, context) = (Arrival { place: &place, query, origin, request_id, now }, Rc::new(context));
     let mut is_live = false;
     let answering = answer(&mut request, (&app, &context), route, arrival, &mut is_live);
@@ -87,6 +90,9 @@ pub(crate) async fn serve(mut request: Request, env: Env, context: Context) -> w
             faults::count(Rc::clone(&app), &context, now);
         }
         if let Some(work) = metering::send_due(app.env(), app::now()) {
+            app::after_answer(&context, work);
+        }
+        if let Some(work) = reporting::send_due(app.env()) {
             app::after_answer(&context, work);
         }
     }

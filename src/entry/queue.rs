@@ -7,6 +7,7 @@ use crate::billing::sync_customer;
 use crate::mail;
 use crate::mail::MailStep;
 use crate::metering;
+use crate::reporting;
 use crate::telemetry::{TelemetryField, TelemetryKind, counts, event};
 use futures_util::stream::{self, StreamExt};
 use std::collections::BTreeMap;
@@ -46,7 +47,11 @@ pub(super) async fn take(batch: MessageBatch<()>, env: Env) {
     }
     stream::iter(mails).for_each_concurrent(AT_ONCE, |message| take_mail(app.as_ref(), message)).await;
     stream::iter(customers).for_each_concurrent(AT_ONCE, |of| take_customer(app.as_ref(), of)).await;
-    if let Some(work) = app.ok().and_then(|app| metering::send_due(app.env(), app::now())) {
+    let Ok(app) = app else { return };
+    if let Some(work) = metering::send_due(app.env(), app::now()) {
+        work.await;
+    }
+    if let Some(work) = reporting::send_due(app.env()) {
         work.await;
     }
 }

@@ -14,6 +14,7 @@ pub mod sql;
 mod store;
 
 use crate::app;
+use crate::reporting;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use futures_channel::oneshot;
 use std::cell::{Cell, RefCell};
@@ -96,12 +97,15 @@ impl DurableObject for Courier {
             event(TelemetryKind::CourierFailed, &[TelemetryField::Cause(&fault)]);
             CourierReply::Failed(fault.code.as_str().to_owned())
         });
+        reporting::send_from_object(&self.state, &self.env);
         Response::ok(reply.encode()?)
     }
 
     /// An alarm that has set no other fails, so that the platform runs it again.
     async fn alarm(&self) -> worker::Result<Response> {
-        self.run_alarm().await.map_err(|fault| worker::Error::RustError(fault.code.as_str().to_owned()))?;
+        let outcome = self.run_alarm().await;
+        reporting::send_from_object(&self.state, &self.env);
+        outcome.map_err(|fault| worker::Error::RustError(fault.code.as_str().to_owned()))?;
         Response::empty()
     }
 }

@@ -30,6 +30,7 @@ use crate::app;
 use crate::app::db;
 use crate::d1;
 use crate::objects::alarm::Working;
+use crate::reporting;
 use crate::request::fault_reply;
 use crate::request_trace::{RequestTrace, scope};
 use crate::response::object_response;
@@ -186,13 +187,18 @@ impl DurableObject for TenantLedger {
                 let asked =
                     ProblemContext { origin: &envelope.origin, path: &envelope.path, request_id: envelope.request_id };
                 let trace = RequestTrace::begin(envelope.request_id, now, None);
+                trace.note_tenant(envelope.tenant);
                 let output = scope(&trace, self.handle_message(&envelope, (now, head.deadline))).await;
                 if envelope.message.makes_news() {
                     self.wake_streams();
                 }
                 let failed = output.as_ref().err().map(|fault| fault.code.as_str().to_owned());
-                let output = output.unwrap_or_else(|fault| fault_reply(&fault, asked).into());
-                let mut reply = output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked));
+                let compose = async {
+                    let output = output.unwrap_or_else(|fault| fault_reply(&fault, asked).into());
+                    output.encode(head.version).unwrap_or_else(|fault| fault_reply(&fault, asked))
+                };
+                let mut reply = scope(&trace, compose).await;
+                reporting::send_from_object(&self.state, &self.env);
                 let found = if reply.status >= 400 { failed.or_else(|| trace.code()) } else { trace.outcome() };
                 if let Some(found) = found.filter(|_| envelope.logs_outcome) {
                     reply.headers.push((LedgerReply::OUTCOME, found));
@@ -213,6 +219,7 @@ impl DurableObject for TenantLedger {
     async fn alarm(&self) -> worker::Result<Response> {
         self.run_alarm().await;
         self.wake_streams();
+        reporting::send_from_object(&self.state, &self.env);
         Response::empty()
     }
 

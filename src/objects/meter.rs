@@ -11,6 +11,7 @@ pub mod sql;
 mod store;
 
 use crate::app;
+use crate::reporting;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use std::cell::{Cell, RefCell};
 use store::MeterStore;
@@ -30,6 +31,7 @@ const HOUR_MS: u64 = 3_600_000;
 #[durable_object]
 pub struct Meter {
     state: State,
+    env: Env,
     /// Whether the schema is up to date, as far as this instance knows.
     opened: Cell<bool>,
     /// The stored totals, once they were read.
@@ -37,8 +39,8 @@ pub struct Meter {
 }
 
 impl DurableObject for Meter {
-    fn new(state: State, _env: Env) -> Self {
-        Self { state, opened: Cell::new(false), totals: RefCell::new(None) }
+    fn new(state: State, env: Env) -> Self {
+        Self { state, env, opened: Cell::new(false), totals: RefCell::new(None) }
     }
 
     async fn fetch(&self, mut request: Request) -> worker::Result<Response> {
@@ -51,6 +53,7 @@ impl DurableObject for Meter {
             event(TelemetryKind::MeterFailed, &[TelemetryField::Cause(&fault)]);
             MeterReply::Failed(fault.code.as_str().to_owned())
         });
+        reporting::send_from_object(&self.state, &self.env);
         Response::ok(reply.encode()?)
     }
 }

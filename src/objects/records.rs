@@ -16,6 +16,7 @@ mod take;
 
 use crate::app;
 use crate::objects::alarm::Working;
+use crate::reporting;
 use crate::telemetry::{TelemetryField, TelemetryKind, event};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
@@ -74,11 +75,13 @@ impl DurableObject for Records {
             event(TelemetryKind::RecordsFailed, &[TelemetryField::Cause(&fault)]);
             RecordsReply::Failed(fault.code.as_str().to_owned())
         });
+        reporting::send_from_object(&self.state, &self.env);
         Response::ok(reply.encode()?)
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
         self.run_alarm().await;
+        reporting::send_from_object(&self.state, &self.env);
         Response::empty()
     }
 }

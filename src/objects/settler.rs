@@ -21,6 +21,7 @@ mod turn;
 use crate::app;
 use crate::app::App;
 use crate::metering;
+use crate::reporting;
 use crate::request_trace::{RequestTrace, scope};
 use crate::rpc;
 use crate::rpc::third_party;
@@ -147,6 +148,7 @@ impl DurableObject for Settler {
             SettlerReply::Failed(fault.code.as_str().to_owned())
         });
         metering::send_from_object(&self.state, &self.env);
+        reporting::send_from_object(&self.state, &self.env);
         let (status, body) = reply.encode(head.version)?;
         Ok(Response::ok(body)?.with_status(status))
     }
@@ -157,6 +159,7 @@ impl DurableObject for Settler {
             event(TelemetryKind::SettlerAlarmFailed, &[TelemetryField::Cause(&fault)]);
         }
         metering::send_from_object(&self.state, &self.env);
+        reporting::send_from_object(&self.state, &self.env);
         Response::empty()
     }
 }

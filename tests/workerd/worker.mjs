@@ -356,9 +356,26 @@ function sending(queue) {
     },
   });
 }
+// Whether the platform refuses the next request's work after its answer: the crate worker then panics.
+let isPanicking = false;
+const refusingWork = (context) =>
+  new Proxy(context, {
+    get(object, property) {
+      if (property === "waitUntil")
+        return () => {
+          throw new Error("no work after an answer to ann@pay.example");
+        };
+      const value = object[property];
+      return typeof value === "function" ? value.bind(object) : value;
+    },
+  });
 export default {
   async fetch(request, env, context) {
     const { pathname, search } = new URL(request.url);
+    if (pathname === "/__panic") {
+      isPanicking = true;
+      return new Response();
+    }
     if (pathname === "/__advance") {
       ahead += Number(search.slice(1));
       return Response.json({ ahead });
@@ -417,7 +434,9 @@ export default {
     for (const name of ["RECORDS", "COURIERS", "METERS"]) if (env[name]) own[name] = faulty(env[name], context);
     if (env.DB) own.DB = watched(env.DB, ["prepare", "batch", "exec"], "directory");
     if (env.STRIPE_EVENTS) own.STRIPE_EVENTS = sending(env.STRIPE_EVENTS);
-    return new Inner(context, own).fetch(request);
+    const given = isPanicking ? refusingWork(context) : context;
+    isPanicking = false;
+    return new Inner(given, own).fetch(request);
   },
   scheduled(event, env, context) {
     const own = { ...env };
@@ -687,6 +706,11 @@ export class Worker {
     await act();
     await this.dbFault();
     return answer;
+  }
+
+  /** Has the platform refuse the work that the next request leaves for after its answer: that panics. */
+  async panic() {
+    await fetch(`${this.url}/__panic`);
   }
 
   /** Lets the answer go that a fault holds. */

@@ -22,6 +22,7 @@ pub mod public_url;
 pub mod records;
 pub mod sanctions;
 pub mod sealing;
+pub mod sentry;
 pub mod settings;
 pub mod settlement;
 pub mod tenancy;

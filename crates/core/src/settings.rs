@@ -5,12 +5,14 @@ pub mod mail;
 mod operators;
 pub mod provider;
 mod request_log;
+pub mod sentry;
 pub mod sign_in;
 
 use billing::BillingSettings;
 use core::fmt;
 use mail::{MailBackend, MailSettings};
 use operators::OperatorSettings;
+use sentry::SentrySettings;
 use sha2::{Digest, Sha256};
 use sign_in::{OauthClient, SignInSettings};
 use std::collections::BTreeMap;
@@ -187,6 +189,9 @@ pub const SETTINGS: &[Setting] = &[
     operators::MAIL_ROW,
     operators::METRICS_ROW,
     request_log::ROW,
+    sentry::ROWS[0],
+    sentry::ROWS[1],
+    sentry::ROWS[2],
     billing::ROWS[0],
     billing::ROWS[1],
     billing::ROWS[2],
@@ -228,6 +233,7 @@ pub struct Settings {
     operators: OperatorSettings,
     billing: BillingSettings,
     logs_all: bool,
+    sentry: Option<SentrySettings>,
 }
 
 impl fmt::Debug for Settings {
@@ -284,6 +290,7 @@ impl Settings {
         let operators = OperatorSettings::read(&get, &mut wrong);
         let billing = BillingSettings::read(&get, &mut wrong);
         let logs_all = request_log::read(&get, &mut wrong);
+        let sentry = sentry::read(&get, &mut wrong);
         match (peppers, quorum, mistakes.is_empty()) {
             (Some(peppers), Some(quorum), true) => {
                 let admin_key = Sha256::digest(admin_key.as_bytes()).into();
@@ -302,6 +309,7 @@ impl Settings {
                     operators,
                     billing,
                     logs_all,
+                    sentry,
                 })
             }
             (..) => Err(mistakes),

@@ -58,7 +58,11 @@ impl TenantLedger {
                     self.set_alarm(app::now().plus(DAY_MS)).await;
                 }
             }
-            Err(fault) => event(TelemetryKind::LedgerAlarmFailed, &[TelemetryField::Cause(&fault)]),
+            Err(fault) => {
+                let mut fields = vec![TelemetryField::Cause(&fault)];
+                fields.extend(self.with_state(|memory| Ok(memory.tenant.id)).ok().map(TelemetryField::Tenant));
+                event(TelemetryKind::LedgerAlarmFailed, &fields);
+            }
         }
         self.note_depth();
         metering::send_from_object(&self.state, &self.env);
