@@ -7,7 +7,7 @@ import { listen } from "../../scripts/lib/ports.mjs";
  * Starts it. `swallow` answers sends with HTTP 500, and `down` everything; `drop` accepts sends and forgets them.
  * `raw` holds the transactions that were sent, `calls` the method of every call. `answer(call, calls)` may answer a
  * call of a batch itself, with `{ error: { code, message } }`, `{ result }` or a promise of either; undefined leaves
- * it to the chain. `sizes` holds how many calls each request had; `whole(calls)` may answer a request itself, with
+ * it to the chain. `sizes` holds how many calls each request had, `requests` its methods and headers; `whole(calls)` may answer a request itself, with
  * `{ status, headers, body }` or a promise of it; `mend(replies, calls)` returns what
  * is sent in place of a batch's replies.
  */
@@ -24,6 +24,8 @@ export async function startProxy(target) {
     answer: () => undefined,
     /** @type {number[]} */
     sizes: [],
+    /** @type {{ methods: string[], headers: import("node:http").IncomingHttpHeaders }[]} */
+    requests: [],
     /** @type {(calls: any[]) => Promise<any>} */
     whole: async () => undefined,
     /** @type {(replies: any[], calls: any[]) => any[]} */
@@ -43,6 +45,7 @@ export async function startProxy(target) {
     proxy.raw.push(...sends.map(({ params }) => params[0]));
     proxy.calls.push(...calls.map(({ method }) => method));
     proxy.sizes.push(calls.length);
+    proxy.requests.push({ methods: calls.map(({ method }) => method), headers: request.headers });
     const whole = await proxy.whole(calls);
     if (whole) {
       response.writeHead(whole.status ?? 200, { "content-type": "application/json", ...whole.headers }).end(JSON.stringify(whole.body));

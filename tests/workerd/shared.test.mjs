@@ -114,8 +114,16 @@ test("a payment alone asks for itself, at once", async () => {
 
 test("payments that come while a request is in flight share requests, and do not wait until it ends", async () => {
   const all = await payments(MANY);
+  proxy.requests.length = 0;
   assertOwn(all, await together(all));
   assert.ok(requests.length < MANY / 2, JSON.stringify(requests));
+  // A request of several is a part of no trace; that of one alone is of its own.
+  const traced = (several) =>
+    proxy.requests
+      .filter((_, at) => (several ? requests[at].length > 1 : requests[at].length === 1))
+      .map(({ headers }) => headers.traceparent);
+  assert.ok(traced(true).length > 0 && traced(true).every((header) => header === undefined));
+  assert.ok(traced(false).length > 0 && traced(false).every((header) => header !== undefined));
 });
 
 test("each payment of a shared request gets its own verdict, of whatever tenant, in whatever order the answers come", async () => {

@@ -234,8 +234,9 @@ async function withPreviousObjects(replies, act) {
 }
 
 /** What this build sends a ledger and the build before did not: that build ignores members that it does not know. */
-const ADDED = ["/access", "/from"];
-const added = (name) => (name.startsWith("ledger/") ? ADDED : []);
+const ADDED = ["/access", "/from", "/logs_outcome"];
+const OF_SETTLE = ["/ask/payment/traceparent"];
+const added = (name) => [...(name.startsWith("ledger/") ? ADDED : []), ...(name.startsWith("ledger/payment-settle") ? OF_SETTLE : [])];
 
 /** What came out to the caller: nothing of what is between the Worker and its objects. */
 const clean = ({ status, headers, text }) => {

@@ -151,7 +151,7 @@ mod tests {
     use x402_chain::time::UnixMillis;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const SPAN: &str = "00f067aa0ba902b7";
+    const SPAN: &str = "00f067aa0c1902b7";
 
     #[track_caller]
     fn check(text: &str, sent_on: Option<&str>) {

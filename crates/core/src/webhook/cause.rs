@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     const REQUEST: &str = "req_01KB000000000000000000000A";
-    const OUTSIDE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    const OUTSIDE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0c1902b7-00";
 
     #[track_caller]
     fn check(message: &str, trace: &str) {
