@@ -23,14 +23,20 @@ pub(crate) fn send_due(env: &Env) -> Option<impl Future<Output = ()> + use<>> {
         return None;
     }
     let app = App::new(env.clone(), "").ok()?;
-    let Some(sentry) = app.settings.sentry() else {
+    if app.settings.sentry().is_none() {
         with_outbox(|outbox| outbox.switch_off());
         return None;
-    };
-    let random = || u32::from_le_bytes(app::random().unwrap_or_default());
-    let events = with_outbox(|outbox| outbox.take(app::now(), sentry.sample_per_mille, random));
+    }
+    let events = take(&app.settings);
     let (settings, secrets) = (Rc::clone(&app.settings), app.secrets());
     (!events.is_empty()).then(|| send_all(settings, secrets, events))
+}
+
+/// The events to send now.
+fn take(settings: &Settings) -> Vec<Value> {
+    let random = || u32::from_le_bytes(app::random().unwrap_or_default());
+    let per_mille = settings.sentry().map_or(0, |sentry| sentry.sample_per_mille);
+    with_outbox(|outbox| outbox.take(app::now(), per_mille, random))
 }
 
 /// Sends what waits after an object's work.
@@ -40,26 +46,31 @@ pub(crate) fn send_from_object(state: &worker::State, env: &Env) {
     }
 }
 
-async fn send_all(settings: Rc<Settings>, secrets: Vec<String>, events: Vec<Value>) {
+async fn send_all(settings: Rc<Settings>, secrets: Vec<String>, mut events: Vec<Value>) {
+    while !events.is_empty() {
+        send_each(&settings, &secrets, events).await;
+        with_outbox(|outbox| outbox.end());
+        // Whoever had something meanwhile has left it to this.
+        events = take(&settings);
+    }
+}
+
+async fn send_each(settings: &Settings, secrets: &[String], events: Vec<Value>) {
     let mut left = u64::try_from(events.len()).unwrap_or(u64::MAX);
     for event in events {
         if with_outbox(|outbox| outbox.is_paused(app::now())) {
-            with_outbox(|outbox| outbox.lose(LossReason::Backoff, left));
-            break;
+            return with_outbox(|outbox| outbox.lose(LossReason::Backoff, left));
         }
-        let sent = send(&settings, &secrets, event).await;
-        left = left.saturating_sub(1);
-        match sent {
+        match send(settings, secrets, event).await {
             Ok(()) => {}
             // The others would wait as long.
             Err(LossReason::NetworkError) => {
-                with_outbox(|outbox| outbox.lose(LossReason::NetworkError, left.saturating_add(1)));
-                break;
+                return with_outbox(|outbox| outbox.lose(LossReason::NetworkError, left));
             }
             Err(reason) => with_outbox(|outbox| outbox.lose(reason, 1)),
         }
+        left = left.saturating_sub(1);
     }
-    with_outbox(|outbox| outbox.end());
 }
 
 async fn send(settings: &Settings, secrets: &[String], event: Value) -> Result<(), LossReason> {
