@@ -19,8 +19,11 @@ use x402_core::error::Fault;
 const POLL_AT_ONCE: usize = 8;
 /// The first poll of a completed flight comes after this long; the pauses grow.
 const FIRST_MS: u64 = 15_000;
-/// After this long a flight counts as final on a chain without a rule of finality, or whose finality stands still.
+/// A flight that is in a block after this long counts as final, on a chain without a rule of finality or whose finality
+/// stands still. Polls are at most this far apart.
 const MAX_MS: u64 = 21_600_000;
+/// A flight of which no node has reported anything for this long is polled no more.
+const GIVE_UP_MS: u64 = 2_592_000_000;
 
 /// The result of polling a completed flight.
 enum CompletedState {
@@ -76,17 +79,19 @@ impl Settler {
         match self.completed_state(app, &row).await? {
             CompletedState::Gone => self.reopen_flight(&row).await,
             CompletedState::Final => self.untrack_finality(key),
+            CompletedState::InBlock if now.since(since) >= MAX_MS => self.untrack_finality(key),
             CompletedState::InBlock | CompletedState::Unknown => self.poll_later(key, since, now),
         }
     }
 
-    /// Sets the next poll, unless the flight was polled for long enough.
+    /// Sets the next poll, unless the flight was polled for long enough. That no node has answered says nothing about
+    /// the block.
     fn poll_later(&self, key: &str, since: UnixMillis, now: UnixMillis) -> Result<(), Fault> {
         let age = now.since(since);
-        if age >= MAX_MS {
+        if age >= GIVE_UP_MS {
             return self.untrack_finality(key);
         }
-        let next = now.plus(FIRST_MS.max(age / 2));
+        let next = now.plus((age / 2).clamp(FIRST_MS, MAX_MS));
         self.sqlite().run(sql::WATCHED_PUT, vec![key.into(), millis_value(next), millis_value(since)])
     }
 

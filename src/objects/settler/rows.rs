@@ -88,7 +88,7 @@ impl FromRow for FlightNonce {
 pub struct TrackedFlight {
     /// Settlement and attempt, as [`Flight::key`] writes them.
     pub key: String,
-    /// When it was completed: after six hours it counts as final.
+    /// When it was completed: in a block after six hours it counts as final.
     pub since: UnixMillis,
 }
 

@@ -59,6 +59,8 @@ statements! {
     FLIGHT_REPORT_AGAIN: () = "UPDATE flights SET told = 0 WHERE key = ? AND report IS NOT NULL";
     /// Returns key and flight of all that are on their way.
     FLIGHTS_FLYING: FlyingFlight = "SELECT key, flight FROM flights WHERE report IS NULL";
-    /// Binds a time: deletes flights that were reported before it.
-    FLIGHTS_PURGE: () = "DELETE FROM flights WHERE told = 1 AND changed_ms < ?";
+    /// Binds a time: deletes flights that were reported before it. What is not yet final is kept: its bytes may have to be
+    /// sent again.
+    FLIGHTS_PURGE: () =
+        "DELETE FROM flights WHERE told = 1 AND changed_ms < ? AND key NOT IN (SELECT key FROM watched)";
 }
