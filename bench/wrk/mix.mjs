@@ -383,6 +383,7 @@ export const LEFT_OUT = {
   "POST /v1/admin/billing/check": STRIPE,
   "POST /v1/webhooks/stripe": STRIPE,
   "POST /v1/webhooks/resend": "Resend calls it, with a signature of its own",
+  "POST /v1/admin/tenants/{id}/rebuild": WRITES,
   "POST /v1/admin/chains/check": "it asks every provider of every chain",
   "POST /v1/admin/mails/{id}/resend": WRITES,
   "DELETE /v1/admin/mail-marks/{address}": WRITES,
