@@ -202,8 +202,10 @@ test("a range is exported, and of another environment nothing", async () => {
     const { rows, isComplete } = rowsOfNdjson(text);
     assert.ok(isWhole && isComplete);
     const found = newestFirst(records.slice(100, 2_100).map(({ id }) => id.slice(4)));
+    // On the month's first days the tenant's own events, of now, are in the range too.
+    const isOfRecord = ({ type, subject = "ver_" }) => type !== "payment.finalized" && subject.startsWith("ver_");
     assert.deepEqual(
-      rows.flatMap(({ id, type }) => (type === "payment.finalized" ? [] : id.slice(4))),
+      rows.filter(isOfRecord).map(({ id }) => id.slice(4)),
       found,
       kind,
     );

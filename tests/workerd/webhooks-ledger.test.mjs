@@ -474,7 +474,7 @@ test("of two turns of a ledger, of which one does not reach a courier, no event 
   const held = ship();
   await until(() => isHeld(), "the first turn");
   assert.equal((await ship()).status, 200);
-  assert.ok(waitingFor(one, own) >= 20, "the second turn has not reached the courier with the rest");
+  await until(() => waitingFor(one, own) >= 20, "the second turn has not reached the courier with the rest");
   made.push(await happen());
   await worker.fault(null);
   await worker.dbFault();
