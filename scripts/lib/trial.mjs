@@ -43,6 +43,7 @@ export function specimen(name, vars = {}) {
   if (name === "RESEND_API_KEY") return "re_specimen";
   if (name.endsWith("_WEBHOOK_SECRET")) return WHSEC;
   if (name === "STRIPE_SECRET_KEY") return `sk_${vars.STRIPE_MODE === "live" ? "live" : "test"}_specimen`;
+  if (name === "SENTRY_DSN") return "https://specimen@sentry.example/1";
   return "specimen".repeat(5);
 }
 
