@@ -17,6 +17,13 @@ const read = (path) => readFileSync(join(ROOT, path), "utf8");
 const folders = (name) =>
   [...new Set(FILES.filter((path) => name.test(path)).map((path) => `/${dirname(path)}`.replace("/.", "/")))].sort();
 
+test("what is installed is not committed", () => {
+  assert.deepEqual(
+    FILES.filter((file) => file.split("/").includes("node_modules")),
+    [],
+  );
+});
+
 test("Dependabot knows every folder with a lock file or a file of requirements", () => {
   const updates = read(".github/dependabot.yml")
     .split(/^ {2}- package-ecosystem: /m)
